@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+Pair = tuple[int, int]
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
@@ -53,6 +54,7 @@ class ResidualBlock(nn.Sequential):
         )
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) to the same."""
         return x + super().forward(x)
 
 
@@ -91,14 +93,14 @@ class ConvVAE(nn.Module):
         beta: float = 0.1,
     ) -> None:
         super().__init__()
-        size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
         depth = max(1, round(math.log2(min(size) / 8))) if depth is None else depth
         if len(size) != 2 or min(size) < 2**depth:
             raise ValueError(f"image_size={image_size!r} does not fit {depth} halvings; use a smaller depth")
         if width % 2 ** (depth - 1):
             raise ValueError(f"width={width} cannot be halved {depth - 1} times; use a multiple of {2 ** (depth - 1)}")
         if not len(mean) == len(std) == channels:
-            raise ValueError(f"mean={tuple(mean)} and std={tuple(std)} must have one number for each of {channels} channels")
+            raise ValueError(f"mean={tuple(mean)} and std={tuple(std)} need one number for each of {channels} channels")
         self.image_size, self.latent_dim, self.channels = size, latent_dim, channels
         self.width, self.depth = width, depth
         self.bottleneck_norm = depth >= 5 if bottleneck_norm is None else bottleneck_norm
@@ -106,7 +108,7 @@ class ConvVAE(nn.Module):
         self.latent_scale, self.beta = float(latent_scale), float(beta)
 
         stages = [channels, *(width // 2**k for k in reversed(range(depth)))]
-        sizes = [size]
+        sizes: list[Pair] = [(size[0], size[1])]
         for _ in range(depth):
             sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
         norm = [nn.BatchNorm2d(width)] if self.bottleneck_norm else []
@@ -168,16 +170,14 @@ def _down(inner: int, outer: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(outer), act=nn.ReLU()))
 
 
-def _up(inner: int, outer: int, padding: Sequence[int], output_padding: Sequence[int], last: bool) -> nn.Sequential:
-    conv = nn.ConvTranspose2d(
-        inner, outer, 4, stride=2, padding=tuple(padding), output_padding=tuple(output_padding), bias=False
-    )
+def _up(inner: int, outer: int, padding: Pair, output_padding: Pair, last: bool) -> nn.Sequential:
+    conv = nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=padding, output_padding=output_padding, bias=False)
     if last:
         return nn.Sequential(OrderedDict(conv=conv))
     return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(outer), act=nn.LeakyReLU()))
 
 
-def _growth(sizes: Sequence[tuple[int, int]], stage: int) -> tuple[list[int], list[int]]:
+def _growth(sizes: Sequence[Pair], stage: int) -> tuple[Pair, Pair]:
     """Padding and output padding that lead from the decoder's size at ``stage`` to that at ``stage - 1``.
 
     The encoder halves odd sizes downwards. The decoder makes the lost pixel up one stage later, as the authors' 84x84
@@ -188,5 +188,5 @@ def _growth(sizes: Sequence[tuple[int, int]], stage: int) -> tuple[list[int], li
         inside = 0 < i < len(sizes) - 1
         return [n - n % 2 if inside else n for n in sizes[i]]
 
-    extra = [wide - 2 * narrow for wide, narrow in zip(decoder_size(stage - 1), decoder_size(stage), strict=True)]
-    return [1 - e // 2 for e in extra], [e % 2 for e in extra]
+    high, wide = (big - 2 * small for big, small in zip(decoder_size(stage - 1), decoder_size(stage), strict=True))
+    return (1 - high // 2, 1 - wide // 2), (high % 2, wide % 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +47,13 @@ def normalised(vae: ConvVAE, images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def train_vae(vae: ConvVAE, images: Tensor, recipe: Recipe, folder: Path, stop_after: int | None = None) -> ConvVAE:
+def train_vae(vae: ConvVAE, images: Tensor, recipe: Recipe, folder: Path, stop_after: int | None = None) -> int:
     """Train ``vae`` on uint8 images (N, H, W, C), on the device it lives on.
 
     ``folder`` receives ``checkpoint.pt`` and a row of ``log.csv`` after every epoch. A run that finds a checkpoint
     there goes on from it and ends with the same weights as one that was never interrupted: every epoch seeds its own
-    random numbers. ``stop_after`` ends the run early, at that epoch, without changing the schedule.
+    random numbers. ``stop_after`` ends the run early, at that epoch, without changing the schedule. Returns the number
+    of epochs done; ``vae`` is in eval mode then.
     """
     from tqdm import tqdm
 
@@ -64,14 +64,15 @@ def train_vae(vae: ConvVAE, images: Tensor, recipe: Recipe, folder: Path, stop_a
     optimiser = torch.optim.Adam(vae.parameters(), lr=recipe.lr, betas=recipe.betas)
     total = recipe.epochs * steps
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / total)
-    state = {"vae": vae, "optimiser": optimiser, "schedule": schedule}
+    state: dict[str, Any] = {"vae": vae, "optimiser": optimiser, "schedule": schedule}
 
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
     first = _resume(checkpoint, state, recipe, vae, device) if checkpoint.exists() else 0
 
     vae.train()
-    for epoch in range(first, min(recipe.epochs, stop_after or recipe.epochs)):
+    last = max(first, min(recipe.epochs, stop_after or recipe.epochs))
+    for epoch in range(first, last):
         torch.manual_seed(recipe.seed * 1_000_003 + epoch)
         order = torch.randperm(len(images))[: steps * recipe.batch_size].to(device)
         sums, started = torch.zeros(3, device=device), time.perf_counter()
@@ -88,15 +89,21 @@ def train_vae(vae: ConvVAE, images: Tensor, recipe: Recipe, folder: Path, stop_a
             sums += torch.stack([t.detach() for t in objective])
         loss, distortion, kl = (sums / steps).tolist()
         if not math.isfinite(loss):
-            raise RuntimeError(f"the loss became {loss} in epoch {epoch + 1}; resume from {checkpoint} with a smaller lr")
+            raise RuntimeError(
+                f"the loss became {loss} in epoch {epoch + 1}; resume from {checkpoint} with a smaller lr"
+            )
         seconds = time.perf_counter() - started
-        _log(folder / "log.csv", dict(epoch=epoch + 1, loss=loss, distortion=distortion, kl=kl, seconds=seconds))
+        _log(
+            folder / "log.csv",
+            {"epoch": epoch + 1, "loss": loss, "distortion": distortion, "kl": kl, "seconds": seconds},
+        )
         saved = {name: part.state_dict() for name, part in state.items()}
         partial = checkpoint.with_suffix(".tmp")  # a run killed while it saves leaves the last checkpoint whole
         torch.save(saved | {"epoch": epoch + 1, "recipe": asdict(recipe), "config": vae.config}, partial)
         partial.replace(checkpoint)
-        tqdm.write(f"epoch {epoch + 1}: loss {loss:.1f}, |x - D(z)|^2 / 2 {distortion:.1f}, KL {kl:.1f} nats, {seconds:.0f} s")
-    return vae.eval()
+        tqdm.write(f"epoch {epoch + 1}: loss {loss:.1f} = {distortion:.1f} + beta * {kl:.1f} nats, {seconds:.0f} s")
+    vae.eval()
+    return last
 
 
 def _resume(checkpoint: Path, state: dict[str, Any], recipe: Recipe, vae: ConvVAE, device: torch.device) -> int:
@@ -119,11 +126,6 @@ def _log(file: Path, row: dict[str, float]) -> None:
         writer.writerows(rows)
 
 
-def _batches(images: Tensor, size: int, device: torch.device) -> Iterator[Tensor]:
-    for batch in images.split(size):
-        yield batch.to(device)
-
-
 @torch.no_grad()
 def evaluate_vae(vae: ConvVAE, images: Tensor, batch_size: int = 500) -> dict[str, float]:
     """Measure ``vae`` in eval mode (z is the posterior's mean) on uint8 images (N, H, W, C).
@@ -139,8 +141,8 @@ def evaluate_vae(vae: ConvVAE, images: Tensor, batch_size: int = 500) -> dict[st
     std = torch.tensor(vae.std, device=device).view(-1, 1, 1)
     totals = dict.fromkeys(("residual", "reconstruction", "image", "psnr", "kl"), 0.0)
     means = []
-    for batch in _batches(images, batch_size, device):
-        x = normalised(vae, batch)
+    for batch in images.split(batch_size):
+        x = normalised(vae, batch.to(device))
         posterior = vae.encode(x)
         g = vae.decode(posterior.mean)
         r = x - g

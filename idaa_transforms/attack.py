@@ -1,0 +1,225 @@
+"""One call of a transform: check what came in, attack with the user's model untouched, look at what came out."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, NamedTuple, TypedDict, cast
+
+import torch
+from torch import Tensor, nn
+
+from . import checks
+from .ascent import Norm, Start
+from .autoencoders.codec import Codec
+from .autoencoders.protocol import Autoencoder
+from .closures import Bindable, untouched
+from .functional import Loss, Views, idaa, input_gradient
+
+
+class Explanation(NamedTuple):
+    """What :meth:`Attack.explain` tells: detached, images in the space of x."""
+
+    views: Tensor
+    reconstruction: Tensor  # G(x) = D(E(x))
+    residual: Tensor  # R(x) = x - G(x)
+    latent: Tensor  # z = E(x)
+    delta: Tensor  # in the latent's own numbers: eps times the autoencoder's latent_scale bounds it
+    loss_before: Tensor  # of x, and
+    loss_after: Tensor  # of the views, as loss_fn returns it
+
+
+class Parameters(TypedDict, total=False):
+    """The keyword arguments of :class:`Attack`, for signatures that pass them on."""
+
+    norm: Norm
+    steps: int
+    step_size: float | None
+    start: Start
+    p: float
+    clip: tuple[float, float] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    chunk_size: int | None
+    strict: bool
+
+
+class Attack(Bindable, nn.Module):
+    """Views that raise a loss, by a step of at most eps in the latent of an autoencoder.
+
+    Nothing of the model in the closure changes: no gradient, buffer, or mode. Values (range, NaN, a gradient of zero)
+    are checked on the first call, since reading them makes the host wait for the device; structure always.
+
+    Args:
+        autoencoder: an :class:`~idaa_transforms.autoencoders.Autoencoder`. It is taken over: frozen, and in eval mode
+            also when the training loop calls ``.train()``.
+        eps: how far delta may go, in units of the latent's scale.
+        norm: ``"linf"`` or ``"l2"``: the norm of delta that eps bounds.
+        steps: gradient steps; the paper takes one.
+        step_size: length of each, in the unit of eps. Default: ``min(1, 2.5 / steps) * eps``.
+        start: of delta: ``"zero"``, as in the paper, or ``"uniform"``, a random point within eps.
+        p: probability that an image gets a view; the others come back bit for bit, and are not encoded.
+        clip: (lo, hi) to clamp views to. None, as in the paper, lets them leave the range of images a little.
+        mean, std: per channel, if x is normalised by them. Without them x is in [0, 1].
+        chunk_size: images that pass the autoencoder at once, for decoders that need much memory.
+        strict: check values on every call, and warn of what a closure changed (it is put back all the same).
+    """
+
+    _unchanged: Tensor
+
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        eps: float = 0.1,
+        *,
+        norm: Norm = "linf",
+        steps: int = 1,
+        step_size: float | None = None,
+        start: Start = "zero",
+        p: float = 1.0,
+        clip: tuple[float, float] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        chunk_size: int | None = None,
+        strict: bool = False,
+    ) -> None:
+        super().__init__()
+        self.eps, self.norm, self.steps, self.step_size, self.start = eps, norm, steps, step_size, start
+        self.p, self.clip, self.chunk_size, self.strict = p, clip, chunk_size, strict
+        self.mean, self.std = (None if v is None else tuple(map(float, v)) for v in (mean, std))
+        checks.check_parameters(self)
+        self.codec = Codec(autoencoder, self.mean, self.std)
+        self.register_buffer("_unchanged", torch.zeros((), dtype=torch.int64), persistent=False)
+        self._calls = self._attacked = 0
+        self._values_read = self._zero_told = False
+
+    @property
+    def autoencoder(self) -> Any:
+        """The frozen autoencoder."""
+        return self.codec.autoencoder
+
+    def views(
+        self,
+        x: Tensor,
+        loss_fn: Loss | None = None,
+        grad: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Views of ``x`` (B, C, H, W), each with probability ``p``."""
+        loss_fn = self._check(x, loss_fn, grad, eps)
+        rows = None
+        if self.p < 1:  # drawn on the host, where their number is known without waiting for the device
+            device = None if generator is None else generator.device
+            rows = (torch.rand(len(x), generator=generator, device=device) < self.p).nonzero().flatten().to(x.device)
+        if len(x if rows is None else rows):
+            views = self._run(x, loss_fn, grad, eps, generator, rows).views
+            views = views if rows is None else x.detach().index_copy(0, rows, views)
+        else:
+            if loss_fn and len(x):  # no image was drawn here, but other ranks may wait for this one in the closure
+                with untouched(loss_fn, strict=self.strict):
+                    input_gradient(loss_fn, x)
+            views = x.detach().clone()
+        return views if views.stride() == x.stride() else torch.empty_like(x).copy_(views)
+
+    def explain(
+        self,
+        x: Tensor,
+        loss_fn: Loss | None = None,
+        grad: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Explanation:
+        """Views of all of ``x`` (B, C, H, W), whatever ``p``, with what led to them and the loss before and after."""
+        loss_fn = self._check(x, loss_fn, grad, eps)
+        found = self._run(x, loss_fn, grad, eps, generator, None)
+        loss = (lambda view: (grad * view).flatten(1).sum(1)) if loss_fn is None else loss_fn
+        with torch.no_grad(), untouched(loss, strict=self.strict):
+            before, after = loss(x.detach()), loss(found.views)
+        return Explanation(*found[:5], before, after)
+
+    def stats(self) -> dict[str, int]:
+        """Counts since this object was made: calls, images attacked, and ``unchanged``, those of them that came back
+        as they were because no finite direction was found. Synchronises."""
+        return {"calls": self._calls, "attacked": self._attacked, "unchanged": int(self._unchanged)}
+
+    def _run(
+        self,
+        x: Tensor,
+        loss_fn: Loss | None,
+        grad: Tensor | None,
+        eps: float | Tensor | None,
+        generator: torch.Generator | None,
+        rows: Tensor | None,
+    ) -> Views:
+        """Attack ``rows`` of x (None: all of them); the closure sees all of x."""
+        losses: list[Tensor] = []
+
+        def loss(part: Tensor) -> Tensor:
+            whole = part if rows is None else x.detach().index_copy(0, rows, part)
+            value = cast(Loss, loss_fn)(whole)
+            checks.check_loss(value, whole)
+            losses.append(value.detach())
+            return value.sum()
+
+        def pick(value: Any) -> Any:
+            return value[rows] if rows is not None and isinstance(value, Tensor) else value
+
+        part, scale = pick(x), self.autoencoder.latent_scale
+        with untouched(loss_fn, strict=self.strict) if loss_fn else nullcontext():
+            found = idaa(
+                part,
+                self.codec.encode,
+                self.codec.decode,
+                loss if loss_fn else None,
+                pick(grad),
+                eps=pick(self.eps if eps is None else eps) * scale,
+                norm=self.norm,
+                steps=self.steps,
+                step_size=None if self.step_size is None else self.step_size * scale,
+                start=self.start,
+                clip=self.clip,
+                generator=generator,
+                chunk_size=self.chunk_size,
+            )
+        if self._reads_values and len(part):
+            self._tell(checks.check_gradient(found.gradient, losses[0] if losses else None))
+            self._values_read = True
+        self._calls, self._attacked = self._calls + 1, self._attacked + len(part)
+        self._unchanged += (~found.finite).sum()
+        return found
+
+    def _check(self, x: Any, loss_fn: Loss | None, grad: Any, eps: Any) -> Loss | None:
+        """Everything that came in. Returns the closure to use: the one given, or the one bound."""
+        ae = self.autoencoder
+        checks.check_images(x, getattr(ae, "channels", None), getattr(ae, "image_size", None), self._unchanged.device)
+        if eps is not None:
+            checks.check_eps("eps", eps, len(x), self._reads_values)
+        loss_fn = self._bound_loss() if loss_fn is None and grad is None else loss_fn
+        checks.check_source(loss_fn, grad, x)
+        if self._reads_values and len(x):
+            checks.check_range(x, self.mean, self.std)
+        return loss_fn
+
+    @property
+    def _reads_values(self) -> bool:
+        return self.strict or not self._values_read
+
+    def _tell(self, problem: str | None) -> None:
+        if problem and not self._zero_told:
+            self._zero_told = True
+            warnings.warn(f"{problem}; {checks.ZERO_CURE}", checks.ZeroGradientWarning, stacklevel=2)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments that differ from their defaults, by name, and eps."""
+        arguments = inspect.signature(Attack).parameters
+        differ = {
+            n: getattr(self, n) for n, a in arguments.items() if n != "autoencoder" and getattr(self, n) != a.default
+        }
+        return {"eps": self.eps} | differ
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
+        return f"{type(self).__name__}({shown})"

@@ -1,0 +1,65 @@
+"""The one place where the range and dtype of images meet those of an autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from .protocol import Autoencoder, latent_of
+
+
+class Codec(nn.Module):
+    """A frozen autoencoder that takes and gives images in the caller's own space.
+
+    Args:
+        autoencoder: frozen here, for good, and kept in eval mode, also through ``.train()``.
+        mean, std: per channel, what the caller's images are normalised by; None for images in [0, 1].
+    """
+
+    _scale: Tensor
+    _shift: Tensor
+
+    def __init__(self, autoencoder: Autoencoder, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+        super().__init__()
+        if not (isinstance(autoencoder, nn.Module) and isinstance(autoencoder, Autoencoder)):
+            raise TypeError(
+                f"autoencoder is a {type(autoencoder).__name__}; it must be an nn.Module with encode, decode, "
+                "mean, std and latent_scale. For weights by name use IDAATransform.from_pretrained"
+            )
+        self.autoencoder = autoencoder.requires_grad_(False).eval()
+        channels = len(autoencoder.mean)
+        if channels and mean and len(mean) != channels:
+            raise ValueError(f"mean={mean} and std={std} must have one number for each of the {channels} channels")
+        # x * scale + shift is what the autoencoder takes. Buffers, because making them at each call would wait for the
+        # device; not persistent, because they follow from the arguments.
+        ours = torch.tensor([mean or [0.0] * channels, std or [1.0] * channels], dtype=torch.float64)[:, :channels]
+        theirs = torch.tensor([list(autoencoder.mean), list(autoencoder.std)], dtype=torch.float64)
+        self._same = torch.equal(ours, theirs)
+        self.register_buffer("_scale", (ours[1] / theirs[1]).float().view(-1, 1, 1), persistent=False)
+        self.register_buffer("_shift", ((ours[0] - theirs[0]) / theirs[1]).float().view(-1, 1, 1), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """What the autoencoder computes in, whatever the caller's autocast says; None if it has no weights."""
+        return next((p.dtype for p in self.autoencoder.parameters() if p.is_floating_point()), None)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) to the latent (B, ...)."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.dtype or x.dtype)
+            return latent_of(self.autoencoder.encode(x if self._same else torch.addcmul(self._shift, x, self._scale)))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents to images, in float32 at least."""
+        with torch.autocast(z.device.type, enabled=False):
+            image = self.autoencoder.decode(z.to(self.dtype or z.dtype))
+            image = image.to(torch.promote_types(image.dtype, torch.float32))
+            return image if self._same else (image - self._shift) / self._scale
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the flag of this module alone: the autoencoder stays in eval mode."""
+        self.training = mode
+        return self

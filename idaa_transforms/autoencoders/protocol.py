@@ -1,0 +1,55 @@
+"""What a transform asks of an autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Autoencoder(Protocol):
+    """Any ``nn.Module`` with these members. Rows of a batch must not mix in eval mode.
+
+    Two more are looked at where they exist: ``channels`` and ``image_size`` (height, width), for clear errors early.
+    """
+
+    @property
+    def mean(self) -> Sequence[float]:
+        """Per channel: ``(image in [0, 1] - mean) / std`` is what ``encode`` takes and ``decode`` gives."""
+
+    @property
+    def std(self) -> Sequence[float]:
+        """See ``mean``."""
+
+    @property
+    def latent_scale(self) -> float:
+        """The unit of eps, in the latent's own numbers: about the standard deviation of z over images."""
+
+    def encode(self, x: Tensor) -> Any:
+        """Images to the latent (B, ...): a tensor, or an object whose ``mean`` is one, such as a posterior."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Latents to images."""
+
+
+class PixelSpace(nn.Module):
+    """The autoencoder that does nothing. Its latent is the image, so that a step in it is a step in the pixels."""
+
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    latent_scale = 1.0
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The images themselves."""
+        return x
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The images themselves."""
+        return z
+
+
+def latent_of(encoded: Any) -> Tensor:
+    """The tensor z in what ``encode`` returned: itself, or the mean of a posterior."""
+    return encoded if isinstance(encoded, Tensor) else encoded.mean

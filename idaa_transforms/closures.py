@@ -1,0 +1,191 @@
+"""What keeps the user's model untouched, and how a closure reaches a transform that a container calls."""
+
+from __future__ import annotations
+
+import functools
+import types
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .functional import Loss
+
+
+class ClosureMutationWarning(UserWarning):
+    """Strict mode: what a closure changed while it was asked for a direction."""
+
+
+@contextmanager
+def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
+    """Run a block, then put back what it changed in every module that ``roots`` hold.
+
+    Put back, also when the block raises: each submodule's train or eval flag, its buffers and tensor attributes
+    (batch-norm statistics, queues, centres), and its parameters' ``.grad``.
+
+    Args:
+        roots: modules, or closures over them: functions, lambdas, partials, bound methods, callable objects. Modules
+            are found in what a function captures and in the globals it names, through containers and attributes.
+        strict: warn with the names of all that changed; parameters and captured tensors are watched as well.
+    """
+    found = list(_reachable(*roots))
+    tops = [(name, top) for name, top in found if isinstance(top, nn.Module)]
+    modules = {m: f"{name}.{path}".rstrip(".") for name, top in tops for path, m in top.named_modules()}
+    modes = {m: m.training for m in modules}
+    parameters = {
+        p: f"{name}.{key}" for m, name in modules.items() for key, p in m._parameters.items() if p is not None
+    }
+    grads = {p: p.grad for p in parameters}
+    tensors = [
+        (held, key, value, value.clone(), f"{name}.{key}")
+        for m, name in modules.items()
+        for held in (m._buffers, vars(m))
+        for key, value in held.items()
+        if isinstance(value, Tensor)
+    ]
+    watched = parameters | {thing: name for name, thing in found if isinstance(thing, Tensor)} if strict else {}
+    versions = {t: t._version for t in watched if not t.is_inference()}
+    for p in parameters:
+        p.grad = None  # so that a closure that calls backward() adds to nothing of the user's
+    try:
+        yield
+    finally:
+        if strict:
+            changed = [n for held, key, t, old, n in tensors if held.get(key) is not t or not _same(t, old)]
+            changed += [watched[t] for t, version in versions.items() if t._version != version]
+            changed += [f"{name}.training" for m, name in modules.items() if m.training != modes[m]]
+            changed += [f"{name}.grad" for p, name in parameters.items() if p.grad is not None]
+            _tell(changed)
+        for m, mode in modes.items():
+            m.training = mode
+        for held, key, tensor, old, _ in tensors:
+            held[key] = tensor
+            tensor.data.copy_(old)  # .data: no new version, so that graphs which saved this tensor stay valid
+        for p, grad in grads.items():
+            p.grad = grad
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a.nan_to_num(), b.nan_to_num()) if a.is_floating_point() else torch.equal(a, b)
+
+
+def _tell(names: list[str]) -> None:
+    if names:
+        warnings.warn(
+            f"the closure changed {', '.join(names)}. Buffers, modes and gradients were put back, and nothing else. "
+            "Keep updates (queues, momentum, centres) out of the closure, in the training step.",
+            ClosureMutationWarning,
+            stacklevel=4,
+        )
+
+
+_OWN_OF_MODULES = frozenset(vars(nn.Module()))
+_LIBRARIES = ("torch", "torchvision", "numpy", "functools", "builtins")
+_HOLDERS = (list, tuple, dict, types.FunctionType, types.MethodType, functools.partial)
+_NO_HOLDERS = (types.ModuleType, type, Tensor)
+_LARGEST, _DEEPEST = 256, 4  # containers of data, and graphs of objects, are no place to look for a model
+
+
+def _reachable(*roots: Any) -> Iterator[tuple[str, nn.Module | Tensor]]:
+    """Modules and tensors that ``roots`` hold, each with a name for messages."""
+    seen: set[int] = set()
+    todo = [("loss_fn" if callable(r) and not isinstance(r, nn.Module) else "model", r, 0) for r in reversed(roots)]
+    while todo:
+        name, thing, depth = todo.pop()
+        if id(thing) in seen or depth > _DEEPEST:
+            continue
+        seen.add(id(thing))
+        if isinstance(thing, nn.Module | Tensor):
+            yield name, thing
+        todo += [(part_name, part, depth + 1) for part_name, part in _parts(name, thing)]
+
+
+def _parts(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
+    """What ``thing`` holds, one level down."""
+    if isinstance(thing, types.FunctionType):
+        yield from vars(thing).items()  # __wrapped__ of decorators, the original of torch.compile
+        if not _of_a_library(thing):
+            for variable, cell in zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True):
+                try:
+                    yield variable, cell.cell_contents
+                except ValueError:  # not assigned yet
+                    continue
+            yield from ((f"{name} default", value) for value in thing.__defaults__ or ())
+            yield from (thing.__kwdefaults__ or {}).items()
+            yield from ((n, thing.__globals__[n]) for n in _names(thing.__code__) if n in thing.__globals__)
+    elif isinstance(thing, functools.partial):
+        yield from ((name, part) for part in (thing.func, *thing.args))
+        yield from thing.keywords.items()
+    elif isinstance(thing, types.MethodType):
+        yield name, thing.__self__
+        yield name, thing.__func__
+    elif isinstance(thing, Mapping):
+        if len(thing) <= _LARGEST:
+            yield from ((f"{name}[{key!r}]", value) for key, value in thing.items())
+    elif isinstance(thing, list | tuple | set | frozenset):
+        if len(thing) <= _LARGEST:
+            yield from ((f"{name}[{i}]", value) for i, value in enumerate(thing))
+    elif isinstance(thing, nn.Module):
+        hidden = [(key, value) for key, value in vars(thing).items() if key not in _OWN_OF_MODULES]
+        yield from ((f"{name}.{key}", value) for key, value in hidden if isinstance(value, _HOLDERS))
+    elif hasattr(thing, "__dict__") and not isinstance(thing, _NO_HOLDERS) and not _of_a_library(type(thing)):
+        yield from ((f"{name}.{key}", value) for key, value in vars(thing).items())
+        yield name, getattr(type(thing), "__call__", None)  # noqa: B004
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield from _names(const)
+
+
+def _of_a_library(thing: Any) -> bool:
+    return (getattr(thing, "__module__", None) or "builtins").split(".")[0] in _LIBRARIES
+
+
+_bound: ContextVar[Mapping[int, Loss]] = ContextVar("idaa_transforms.bound", default=types.MappingProxyType({}))
+
+
+class Bindable:
+    """Two ways to hand a closure to a transform that a container calls with images alone."""
+
+    @contextmanager
+    def bound(self, loss_fn: Loss) -> Iterator[None]:
+        """``with aug.bound(nce): pipeline(x)``. Within the block, and in this thread, calls use ``loss_fn``.
+
+        Blocks nest: the innermost counts. A ``loss_fn=`` or ``grad=`` of the call itself goes first.
+        """
+        token = _bound.set({**_bound.get(), id(self): loss_fn})
+        try:
+            yield
+        finally:
+            _bound.reset(token)
+
+    def bind(self, loss_fn: Loss) -> Bound:
+        """``nn.Sequential(flip, aug.bind(nce), crop)``: a module that calls this transform with ``loss_fn``."""
+        return Bound(self, loss_fn)
+
+    def _bound_loss(self) -> Loss | None:
+        return _bound.get().get(id(self))
+
+
+class Bound(nn.Module):
+    """A transform with its closure, as one module. See :meth:`Bindable.bind`."""
+
+    def __init__(self, transform: Any, loss_fn: Loss) -> None:
+        super().__init__()
+        self.transform = transform
+        self._loss_fn = (loss_fn,)  # in a tuple, so that a module is not registered: it belongs to the caller
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the transform returns for ``inputs`` with its closure."""
+        return self.transform(*inputs, loss_fn=self._loss_fn[0])
+
+    def __repr__(self) -> str:
+        loss = self._loss_fn[0]
+        return f"{self.transform!r}.bind({getattr(loss, '__name__', type(loss).__name__)})"

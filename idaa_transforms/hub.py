@@ -1,0 +1,212 @@
+"""Pretrained autoencoders: names, folders and the Hugging Face Hub. Safetensors and plain JSON, nothing is executed.
+
+A folder or repository holds ``config.json`` (format version, class and arguments of the autoencoder, settings of the
+transform), ``model.safetensors`` and a model card, ``README.md``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from .attack import Parameters
+from .autoencoders import ConvVAE
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+AUTOENCODERS = {"ConvVAE": ConvVAE}
+
+PRETRAINED = {
+    "cifar10-vae": "",
+}
+"""What this package ships: name and sha256 of the weights."""
+
+
+class WeightsError(OSError):
+    """Weights that cannot be found or read, or are not what they should be."""
+
+
+class Where(NamedTuple):
+    """Where on the Hub or in a folder, as in ``huggingface_hub``."""
+
+    revision: str | None = None
+    subfolder: str | None = None
+    cache_dir: str | Path | None = None
+    token: str | bool | None = None
+    local_files_only: bool = False
+
+
+ANYWHERE = Where()
+
+
+def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[ConvVAE, dict[str, Any]]:
+    """The autoencoder called ``name``, in float32 and eval mode, and the settings of the transform saved with it.
+
+    Args:
+        name: one of :data:`PRETRAINED` (these come first), a folder, or ``org/repository`` on the Hub.
+        where: revision and so on, for the Hub; ``subfolder`` for folders too.
+
+    Raises:
+        WeightsError: with what is wrong and what to do about it.
+    """
+    folder = find(name, where)
+    config = _read_config(folder / CONFIG)
+    build, arguments = AUTOENCODERS[config["autoencoder"].pop("class")], config["autoencoder"]
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise WeightsError(f"{folder} has no {WEIGHTS}; save it again with save_pretrained, or download it anew")
+    if PRETRAINED.get(os.fspath(name)):
+        _check_hash(weights, PRETRAINED[os.fspath(name)])
+    try:
+        with torch.device("meta"):  # no memory and no random numbers for weights that are read next
+            autoencoder = build(**arguments)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{folder / CONFIG} does not describe a {build.__name__}: {error}") from error
+    autoencoder.load_state_dict(_read_weights(weights, autoencoder.state_dict()), assign=True)
+    settings = config.get("transform", {})
+    if unknown := set(settings) - {"eps", *Parameters.__annotations__}:
+        raise WeightsError(f"{folder / CONFIG} has unknown settings {sorted(unknown)} under 'transform'; remove them")
+    return autoencoder.eval(), settings
+
+
+def save(
+    autoencoder: ConvVAE, folder: str | os.PathLike[str], settings: dict[str, Any], dtype: torch.dtype | None = None
+) -> Path:
+    """Write ``autoencoder`` and the transform's ``settings`` to ``folder``, weights as ``dtype`` if one is given."""
+    from safetensors.torch import save_file
+
+    if type(autoencoder).__name__ not in AUTOENCODERS:
+        raise TypeError(f"only {sorted(AUTOENCODERS)} can be saved, not a {type(autoencoder).__name__}")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        key: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
+        for key, value in autoencoder.state_dict().items()
+    }
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    config = {
+        "format_version": FORMAT_VERSION,
+        "library_name": "idaa_transforms",
+        "autoencoder": {"class": type(autoencoder).__name__, **autoencoder.config},
+        "transform": settings,
+    }
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    return folder
+
+
+def find(name: str | os.PathLike[str], where: Where = ANYWHERE) -> Path:
+    """The folder that holds ``name``, downloaded where it has to be."""
+    text = os.fspath(name)
+    if text in PRETRAINED:
+        inside, checkout = Path(__file__).parent / "weights" / text, Path(__file__).parents[1] / "weights" / text
+        return inside if inside.is_dir() else checkout
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        return folder / (where.subfolder or "")
+    if isinstance(name, os.PathLike) or text.startswith((".", "/", "~")) or text.count("/") > 1:
+        raise WeightsError(f"there is no folder {text!r}; what else is there to load: {_known()}")
+    if "/" not in text:
+        close = difflib.get_close_matches(text, PRETRAINED, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise WeightsError(f"unknown name {text!r}; {hint}There is: {_known()}")
+    return _download(text, where)
+
+
+def _known() -> str:
+    return f"{sorted(PRETRAINED)} (shipped), a folder ('./my-vae'), or a repository on the Hub ('org/name')"
+
+
+def _download(repository: str, where: Where) -> Path:
+    from huggingface_hub import errors, hf_hub_download
+
+    said = f"{repository!r}" + (f" at revision {where.revision!r}" if where.revision else "")
+    try:
+        for file in (CONFIG, WEIGHTS):
+            path = hf_hub_download(
+                repository,
+                file,
+                revision=where.revision,
+                subfolder=where.subfolder,
+                cache_dir=where.cache_dir,
+                token=where.token,
+                local_files_only=where.local_files_only,
+                library_name="idaa_transforms",
+            )
+    except errors.GatedRepoError as error:
+        raise WeightsError(f"{said} is gated; ask for access on its page, then `hf auth login` or token=") from error
+    except errors.RepositoryNotFoundError as error:
+        raise WeightsError(
+            f"the Hub has no repository {said}, or it is private: check the spelling, or log in (`hf auth login`)"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise WeightsError(f"the Hub has no {said}; leave revision= out for its main branch") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise WeightsError(
+            f"{said} is not in the cache, and the Hub was not reached (no network, "
+            f"HF_HUB_OFFLINE or local_files_only); connect once, or use what needs no network: {_known()}"
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise WeightsError(f"{said} has no {file}: it was not saved by save_pretrained of this library") from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise WeightsError(f"downloading {file} of {said} failed: {error}") from error
+    return Path(path).parent
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text())
+        version, name = config["format_version"], config["autoencoder"]["class"]
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"there is no {file}; a folder of weights is made by save_pretrained or train-vae"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{file} is not a config of this library ({error!r}); save the weights again") from error
+    if version != FORMAT_VERSION:
+        raise WeightsError(
+            f"{file} has format version {version!r}, and this release reads {FORMAT_VERSION}; "
+            "upgrade: pip install -U idaa_transforms"
+        )
+    if name not in AUTOENCODERS:
+        raise WeightsError(f"{file} names the autoencoder {name!r}; this release has {sorted(AUTOENCODERS)}")
+    return config
+
+
+def _read_weights(file: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of ``file``, floats as float32, after a look whether they are the ``expected`` ones."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(file)
+    except SafetensorError as error:
+        raise WeightsError(
+            f"{file} is truncated, damaged or not safetensors at all ({error}); download or save it again"
+        ) from error
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or extra:
+        raise WeightsError(
+            f"{file} does not fit its config: missing {missing or 'nothing'}, not known {extra or 'nothing'}"
+        )
+    for key, value in state.items():
+        if value.shape != expected[key].shape:
+            raise WeightsError(
+                f"{file} does not fit its config: {key} has shape {tuple(value.shape)} instead of "
+                f"{tuple(expected[key].shape)}"
+            )
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _check_hash(file: Path, expected: str) -> None:
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if found != expected:
+        raise WeightsError(
+            f"{file} has sha256 {found[:12]}..., not the {expected[:12]}... this release ships; reinstall the package"
+        )

@@ -1,0 +1,34 @@
+"""Pictures of what the transforms do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+
+def save_grid(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
+    """Write a PNG with one labelled row of images each.
+
+    Args:
+        rows: label to images (N, C, H, W), shown as [0, 1], whatever is outside clamped. C is 1 or 3.
+        file: where to; its folder is made.
+        title: above the grid.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'idaa_transforms[plot]'") from error
+    columns = max(map(len, rows.values()))
+    figure = Figure(figsize=(1.5 + columns, 0.5 + 1.03 * len(rows)), dpi=140, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for line, (label, images) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
+        for axis, image in zip(line, images.detach().cpu().float().clamp(0, 1), strict=False):
+            axis.imshow(image.permute(1, 2, 0), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file)

@@ -1,0 +1,50 @@
+"""Where a number comes from: the command, commit, machine and date of a run."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from . import __version__
+
+
+def provenance() -> dict[str, str]:
+    """Command, commit (or release), machine, versions and date of this process, as strings."""
+    program = Path(sys.argv[0]).name
+    return {
+        "command": shlex.join([program if program == "idaa" else f"python {sys.argv[0]}", *sys.argv[1:]]).replace(
+            "'", ""
+        ),
+        "commit": _commit(),
+        "machine": _machine(),
+        "versions": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def _commit() -> str:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return f"release {__version__}"
+    run = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip() or f"release {__version__}"
+
+
+def _machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{cpu}, {cores} cores, {gpu}"

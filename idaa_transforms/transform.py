@@ -1,0 +1,149 @@
+"""IDAA, and CLAE, the same in pixel space, as torchvision v2 transforms of whole batches."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+import torch
+from PIL.Image import Image as PILImage
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_unflatten
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from .attack import Attack, Parameters
+from .autoencoders.protocol import PixelSpace
+from .functional import Loss
+
+
+class AdversarialTransform(Attack, v2.Transform):
+    """An :class:`~idaa_transforms.attack.Attack` as a torchvision v2 transform.
+
+    Call it as ``aug(x, loss_fn=nce)`` or, with a gradient at hand, ``aug(x, grad=x.grad)``. In a container, which
+    passes nothing but images, use :meth:`bound` or :meth:`bind`.
+    """
+
+    def forward(
+        self,
+        *inputs: Any,
+        loss_fn: Loss | None = None,
+        grad: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Any:
+        """Hard views of the images in ``inputs``, in the same structure.
+
+        Args:
+            inputs: float images (B, C, H, W), alone or anywhere in tuples, lists and dicts. As in torchvision, every
+                ``tv_tensors.Image`` is transformed or, if there is none, the first plain tensor; all else passes.
+            loss_fn: ``loss_fn(views)`` of shape () or (B,), maximised; (B,) is summed, so that an image's direction
+                does not depend on the batch size. It sees the whole batch.
+            grad: instead of ``loss_fn``, the gradient of any loss with respect to x. No pass through a model then.
+            eps: instead of the transform's own, a float or one for each image, (B,).
+            generator: of the random start, and of the choice of images where p < 1.
+
+        Returns:
+            Views with the shape, dtype, device and memory format of x, detached. x is never written to.
+
+        Raises:
+            TypeError, ValueError: for images, eps or gradients of the wrong kind.
+            ClosureError: for a closure that gives no direction. A gradient of zero is a ``ZeroGradientWarning``, once.
+        """
+        flat, spec = tree_flatten(inputs if len(inputs) > 1 else inputs[0])
+        images = [i for i, leaf in enumerate(flat) if isinstance(leaf, tv_tensors.Image | tv_tensors.Video | PILImage)]
+        images = images or [i for i, leaf in enumerate(flat) if _is_plain(leaf)][:1]
+        if not images:
+            raise TypeError(f"no images in what was passed: {[type(leaf).__name__ for leaf in flat]}")
+        if grad is not None and len(images) > 1:
+            raise ValueError(f"one grad was given for {len(images)} batches of images; transform them one by one")
+        for i in images:
+            like = flat[i]
+            views = self.views(_plain(like), loss_fn, grad, eps, generator)
+            flat[i] = tv_tensors.wrap(views, like=like) if isinstance(like, tv_tensors.TVTensor) else views
+        return tree_unflatten(flat, spec)
+
+
+class IDAATransform(AdversarialTransform):
+    """Identity-disentangled adversarial augmentation (Yang et al., ICML 2022): x' = x - D(E(x)) + D(E(x) + delta).
+
+    Takes the arguments of :class:`~idaa_transforms.attack.Attack`; ``eps`` defaults to the paper's 0.1 (SimCLR on
+    CIFAR-10, z = 512) and, with pretrained weights, to what their config recommends.
+
+    Shape:
+        (B, C, H, W) float in [0, 1], or normalised as ``mean`` and ``std`` say, to the same.
+
+    Example:
+        >>> aug = IDAATransform.from_pretrained("cifar10-vae", p=0.5)
+        >>> views = aug(x, loss_fn=lambda v: nt_xent(model(v), anchor))
+    """
+
+    name: str | None = None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        eps: float | None = None,
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **parameters: Unpack[Parameters],
+    ) -> Self:
+        """A transform on pretrained weights.
+
+        Args:
+            name: a name this package ships (see ``idaa_transforms.hub.PRETRAINED``; no network needed), a local
+                folder, or ``org/repository`` on the Hugging Face Hub.
+            eps: default: what the weights' config recommends.
+            revision: branch, tag or commit on the Hub.
+            subfolder: of the folder or repository.
+            cache_dir, token, local_files_only: as in ``huggingface_hub``.
+            parameters: of the transform, before those that were saved with the weights.
+
+        Raises:
+            WeightsError: for a name that does not resolve, and weights that are missing, damaged or foreign.
+        """
+        from . import hub
+
+        where = hub.Where(revision, subfolder, cache_dir, token, local_files_only)
+        autoencoder, saved = hub.load(name, where)
+        chosen: dict[str, Any] = saved | parameters | ({} if eps is None else {"eps": eps})
+        transform = cls(autoencoder, **chosen)
+        transform.name = os.fspath(name)
+        return transform
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write weights and settings as a folder that :meth:`from_pretrained` reads, here or from the Hub."""
+        from . import hub
+
+        hub.save(self.autoencoder, folder, self.settings())
+
+    def __repr__(self) -> str:
+        source = repr(self.name) if self.name else type(self.autoencoder).__name__
+        return super().__repr__().replace("(", f"({source}, ", 1)
+
+
+class CLAETransform(AdversarialTransform):
+    """The baseline CLAE (Ho and Vasconcelos, NeurIPS 2020): the same step, in the pixels: x' = x + delta.
+
+    ``eps`` is in the units of x. The IDAA paper uses 0.03 on normalised pixels; on images in [0, 1] that is 0.006.
+
+    Shape:
+        (B, C, H, W) float to the same. Any other shape with the batch first does as well as images.
+    """
+
+    def __init__(self, eps: float = 0.03, **parameters: Unpack[Parameters]) -> None:
+        super().__init__(PixelSpace(), eps, **parameters)
+
+
+def _is_plain(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and not isinstance(leaf, tv_tensors.TVTensor)
+
+
+def _plain(image: Any) -> Any:
+    return image.as_subclass(Tensor) if isinstance(image, Tensor) else image

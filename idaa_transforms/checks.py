@@ -84,6 +84,7 @@ def check_range(x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | 
     """The values of ``x``, declared to be in [0, 1] or normalised by ``mean`` and ``std``. Synchronises."""
     if not bool(x.isfinite().all()):
         raise ValueError(f"images hold {int((~x.isfinite()).sum())} NaN or infinite values; look at what made them")
+    x = x.detach()
     unit = x
     if mean is not None and std is not None:
         unit = x * x.new_tensor(std).view(-1, 1, 1) + x.new_tensor(mean).view(-1, 1, 1)

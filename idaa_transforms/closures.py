@@ -87,7 +87,7 @@ _OWN_OF_MODULES = frozenset(vars(nn.Module()))
 _LIBRARIES = ("torch", "torchvision", "numpy", "functools", "builtins")
 _HOLDERS = (list, tuple, dict, types.FunctionType, types.MethodType, functools.partial)
 _NO_HOLDERS = (types.ModuleType, type, Tensor)
-_LARGEST, _DEEPEST = 256, 4  # containers of data, and graphs of objects, are no place to look for a model
+_LARGEST, _DEEPEST = 256, 8  # containers of data, and graphs of objects, are no place to look for a model
 
 
 def _reachable(*roots: Any) -> Iterator[tuple[str, nn.Module | Tensor]]:

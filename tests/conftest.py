@@ -1,0 +1,86 @@
+"""Small real objects that the tests share."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch import nn
+
+from idaa_transforms import IDAATransform
+from idaa_transforms.autoencoders import ConvVAE
+
+settings.register_profile(
+    "default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("default")
+
+
+def tiny_vae(image_size=16, latent_dim=8, channels=3, seed=0, **config) -> ConvVAE:
+    """A VAE with random weights and batch-norm statistics, the output layer's included."""
+    torch.manual_seed(seed)
+    config = {"width": 8, "mean": [0.5] * channels, "std": [0.25] * channels} | config
+    vae = ConvVAE(image_size, latent_dim, channels=channels, **config)
+    for module in vae.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return vae.eval()
+
+
+class Encoder(nn.Module):
+    """A model with all that an attack could disturb: batch norm, dropout, a frozen part, a queue, a centre."""
+
+    def __init__(self, channels=3) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3))
+        self.frozen = nn.Sequential(nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).eval()
+        self.head = nn.Linear(8, 6)
+        self.register_buffer("queue", torch.randn(4, 6))
+        self.center = torch.zeros(6)  # a tensor that is no buffer
+
+    def forward(self, x):
+        z = self.head(self.frozen(self.body(x)).mean((2, 3)))
+        if self.training:
+            self.queue[:] = self.queue.roll(1, 0) + z.detach().mean(0)
+            self.center = 0.9 * self.center + 0.1 * z.detach().mean(0)
+        return z
+
+
+@pytest.fixture
+def vae():
+    return tiny_vae()
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(1)
+    return Encoder()
+
+
+@pytest.fixture
+def x():
+    return torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def loss_fn(encoder):
+    """Per-sample, deterministic, independent across samples: cross-entropy of a model in eval mode."""
+    encoder.eval()
+
+    def loss(views):
+        return nn.functional.cross_entropy(encoder(views), torch.arange(len(views)) % 6, reduction="none")
+
+    return loss
+
+
+@pytest.fixture
+def aug(vae):
+    return IDAATransform(vae)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return request.param

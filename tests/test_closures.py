@@ -1,0 +1,243 @@
+"""Promise 4: after a call, nothing of the user's has moved, also when the closure raises."""
+
+import functools
+import threading
+import warnings
+
+import pytest
+import torch
+from conftest import Encoder
+from torch import nn
+
+from idaa_transforms import ClosureMutationWarning, IDAATransform, untouched
+
+
+def snapshot(model):
+    return {
+        "grads": {n: (p.grad, None if p.grad is None else p.grad.clone()) for n, p in model.named_parameters()},
+        "state": {n: t.clone() for n, t in model.state_dict().items()},
+        "center": model.center.clone(),
+        "modes": {n: m.training for n, m in model.named_modules()},
+        "requires_grad": {n: p.requires_grad for n, p in model.named_parameters()},
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+    }
+
+
+def assert_same(before, after):
+    assert before.keys() == after.keys()
+    for key in ("modes", "requires_grad", "autocast", "grad mode"):
+        assert before[key] == after[key], key
+    for name, tensor in before["state"].items():
+        assert torch.equal(tensor, after["state"][name]), name
+    assert torch.equal(before["center"], after["center"])
+    for name, (held, value) in before["grads"].items():
+        assert after["grads"][name][0] is held, name
+        assert held is None or torch.equal(held, value), name
+
+
+def cross_entropy(model, views):
+    return nn.functional.cross_entropy(model(views), torch.arange(len(views)) % 6)
+
+
+class Objective:
+    def __init__(self, model):
+        self.parts = {"online": [model]}
+
+    def __call__(self, views):
+        return cross_entropy(self.parts["online"][0], views)
+
+    def method(self, views):
+        return self(views)
+
+
+class Module(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, views):
+        return cross_entropy(self.model, views)
+
+
+GLOBAL = Encoder()
+
+
+def by_global(views):
+    return inner_by_global(views)
+
+
+def inner_by_global(views):
+    return cross_entropy(GLOBAL, views)
+
+
+def decorated(model):
+    @functools.wraps(cross_entropy)
+    def wrapper(views):
+        return cross_entropy(model, views)
+
+    return functools.lru_cache(maxsize=None)(lambda: wrapper)()
+
+
+def compiled(model):
+    return lambda views, run=torch.compile(model, backend="eager"): cross_entropy(run, views)
+
+
+CLOSURES = {
+    "lambda": lambda m: lambda v: cross_entropy(m, v),
+    "default argument": lambda m: lambda v, m=m: cross_entropy(m, v),
+    "partial": lambda m: functools.partial(cross_entropy, m),
+    "object": Objective,
+    "bound method": lambda m: Objective(m).method,
+    "module": Module,
+    "list": lambda m: lambda v, held=[m]: cross_entropy(held[0], v),
+    "global": lambda m: by_global,
+    "decorated": decorated,
+    "torch.compile": compiled,
+    "no_grad elsewhere": lambda m: torch.enable_grad()(lambda v: cross_entropy(m, v)),
+}
+
+
+@pytest.mark.parametrize("kind", CLOSURES)
+@pytest.mark.parametrize("raises", [False, True])
+def test_nothing_of_the_users_moves(kind, raises, x, vae):
+    model = GLOBAL if kind == "global" else Encoder()
+    model.train()
+    model.frozen.eval()
+    model(x).square().sum().backward()
+    model.head.bias.grad = None
+    closure = CLOSURES[kind](model)
+    before = snapshot(model)
+
+    def loss_fn(views):
+        loss = closure(views)
+        if raises:
+            raise RuntimeError("half-way")
+        return loss
+
+    aug = IDAATransform(vae)
+    if raises:
+        with pytest.raises(RuntimeError, match="half-way"):
+            aug(x, loss_fn=loss_fn)
+    else:
+        assert not torch.equal(aug(x, loss_fn=loss_fn), x)
+    assert_same(before, snapshot(model))
+
+
+def test_without_the_guard_all_of_it_would_move(x):
+    model = Encoder().train()
+    before = snapshot(model)
+    cross_entropy(model, x).backward()
+    with pytest.raises(AssertionError):
+        assert_same(before, snapshot(model))
+    assert not torch.equal(before["center"], model.center)
+    assert not torch.equal(before["state"]["queue"], model.queue)
+    assert not torch.equal(before["state"]["body.1.running_mean"], model.body[1].running_mean)
+
+
+def test_a_closure_that_misbehaves_on_purpose(x, vae):
+    """It switches modes, runs backward, rebinds a buffer and turns autocast on within."""
+    model = Encoder().train()
+    model.frozen.eval()
+    model(x).sum().backward()
+    before = snapshot(model)
+
+    def loss_fn(views):
+        model.eval()
+        model.frozen.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = cross_entropy(model, views)
+        cross_entropy(model, views.detach()).backward()
+        model.queue = torch.zeros(2, 2)
+        return loss
+
+    IDAATransform(vae)(x, loss_fn=loss_fn)
+    assert_same(before, snapshot(model))
+
+
+def test_an_earlier_graph_through_the_model_stays_valid(x, vae):
+    model = Encoder().train()
+    loss = cross_entropy(model, x)
+    IDAATransform(vae)(x, loss_fn=lambda v: cross_entropy(model, v))
+    loss.backward()
+    assert model.head.weight.grad is not None
+
+
+def test_strict_names_what_the_closure_changed(x, vae):
+    model = Encoder().train()
+    captured = torch.zeros(3)
+
+    def loss_fn(views):
+        captured.add_(1)
+        with torch.no_grad():
+            model.head.bias.mul_(1.1)
+        model.frozen.eval()
+        return cross_entropy(model, views)
+
+    with pytest.warns(ClosureMutationWarning) as told:
+        IDAATransform(vae, strict=True)(x, loss_fn=loss_fn)
+    message = str(told[0].message)
+    for name in ("body.1.running_mean", "queue", "center", "captured", "head.bias", "frozen.training"):
+        assert name in message
+    assert "body.0.weight" not in message
+
+
+def test_strict_is_silent_where_nothing_changed(x, vae, loss_fn):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        IDAATransform(vae, strict=True)(x, loss_fn=loss_fn)
+
+
+def test_untouched_alone_as_a_context(x):
+    model = Encoder().train()
+    before = snapshot(model)
+    with untouched(model):
+        cross_entropy(model, x).backward()
+        model.eval()
+    assert_same(before, snapshot(model))
+
+
+class TestBound:
+    def test_reaches_only_its_own_transform_and_block(self, x, vae, loss_fn):
+        aug, other = IDAATransform(vae), IDAATransform(vae)
+        with aug.bound(loss_fn):
+            assert torch.equal(aug(x), aug(x, loss_fn=loss_fn))
+            with pytest.raises(ValueError, match="nothing to maximise"):
+                other(x)
+        with pytest.raises(ValueError, match="nothing to maximise"):
+            aug(x)
+
+    def test_nested_blocks_and_arguments(self, x, aug, loss_fn):
+        opposite = lambda v: -loss_fn(v)  # noqa: E731
+        with aug.bound(loss_fn):
+            outer = aug(x)
+            with aug.bound(opposite):
+                assert torch.equal(aug(x), aug(x, loss_fn=opposite))
+                assert torch.equal(aug(x, loss_fn=loss_fn), outer)
+            assert torch.equal(aug(x), outer)
+
+    def test_is_gone_after_an_exception(self, x, aug, loss_fn):
+        with pytest.raises(ZeroDivisionError), aug.bound(loss_fn):
+            raise ZeroDivisionError
+        with pytest.raises(ValueError, match="nothing to maximise"):
+            aug(x)
+
+    def test_belongs_to_its_thread(self, x, aug, loss_fn):
+        caught = []
+
+        def elsewhere():
+            try:
+                aug(x)
+            except ValueError as error:
+                caught.append(str(error))
+
+        with aug.bound(loss_fn):
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+        assert "in the same thread" in caught[0]
+
+    def test_bind_does_not_register_a_module_of_the_users(self, aug):
+        bound = aug.bind(Module(Encoder()))
+        assert len(list(bound.parameters())) == len(list(aug.parameters()))
+        assert repr(bound) == f"{aug!r}.bind(Module)"

@@ -87,7 +87,8 @@ class Attack(Bindable, nn.Module):
     ) -> None:
         super().__init__()
         self.eps, self.norm, self.steps, self.step_size, self.start = eps, norm, steps, step_size, start
-        self.p, self.clip, self.chunk_size, self.strict = p, clip, chunk_size, strict
+        self.p, self.chunk_size, self.strict = p, chunk_size, strict
+        self.clip = None if clip is None else tuple(clip)
         self.mean, self.std = (None if v is None else tuple(map(float, v)) for v in (mean, std))
         checks.check_parameters(self)
         self.codec = Codec(autoencoder, self.mean, self.std)

@@ -1,0 +1,108 @@
+"""Training a VAE: it learns, it resumes to the same weights, and it measures what it says."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from idaa_transforms import IDAATransform
+from idaa_transforms.autoencoders import ConvVAE
+from idaa_transforms.autoencoders.training import Recipe, evaluate_vae, normalised, train_vae
+from idaa_transforms.cli import main
+from idaa_transforms.sample import cifar10_sample
+
+IMAGES = (cifar10_sample()[0] * 255).round().byte().permute(0, 2, 3, 1).contiguous()
+
+
+def fresh():
+    torch.manual_seed(0)
+    return ConvVAE(32, 16, width=16)
+
+
+def test_it_learns_real_images(tmp_path):
+    vae = fresh()
+    before = evaluate_vae(vae, IMAGES)
+    assert train_vae(vae, IMAGES, Recipe(epochs=12, batch_size=16, lr=3e-3), tmp_path) == 12
+    after = evaluate_vae(vae, IMAGES)
+    assert after["mse"] < 0.7 * before["mse"]
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    assert [int(r["epoch"]) for r in rows] == list(range(1, 13))
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
+    recipe = Recipe(epochs=3, batch_size=16)
+    whole, parts = fresh(), fresh()
+    train_vae(whole, IMAGES, recipe, tmp_path / "whole")
+    assert train_vae(parts, IMAGES, recipe, tmp_path / "parts", stop_after=1) == 1
+    torch.manual_seed(99)  # a new process starts elsewhere
+    other = ConvVAE(32, 16, width=16)
+    train_vae(other, IMAGES, recipe, tmp_path / "parts")
+    for key, value in whole.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value), key
+    log = (tmp_path / "parts" / "log.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in log] == ["epoch", "1", "2", "3"]
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    train_vae(fresh(), IMAGES, Recipe(epochs=1, batch_size=32), tmp_path)
+    with pytest.raises(ValueError, match=r"made with recipe .*'lr': 0.0005.* not .*'lr': 0.1.*use another folder"):
+        train_vae(fresh(), IMAGES, Recipe(epochs=1, batch_size=32, lr=0.1), tmp_path)
+    with pytest.raises(ValueError, match="made with config"):
+        train_vae(ConvVAE(32, 8, width=16), IMAGES, Recipe(epochs=1, batch_size=32), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    vae = fresh()
+    torch.nn.init.constant_(vae.to_log_variance.bias, 1e4)
+    with pytest.raises(RuntimeError, match="the loss became .* in epoch 1"):
+        train_vae(vae, IMAGES, Recipe(epochs=1, batch_size=32), tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
+def test_evaluation_against_plain_formulas():
+    vae = fresh().eval()
+    measured = evaluate_vae(vae, IMAGES, batch_size=10)
+    x = normalised(vae, IMAGES)
+    with torch.no_grad():
+        posterior = vae.encode(x)
+        g = vae.decode(posterior.mean)
+    std = torch.tensor(vae.std).view(-1, 1, 1)
+    psnr = [10 * math.log10(1 / e) for e in ((g - x) * std).square().flatten(1).mean(1).tolist()]
+    expected = {
+        "mse": torch.nn.functional.mse_loss(g, x).item(),
+        "psnr": sum(psnr) / len(psnr),
+        "kl": posterior.kl().mean().item(),
+        "energy_g": (g.square().sum() / x.square().sum()).item(),
+        "energy_r": ((x - g).square().sum() / x.square().sum()).item(),
+        "active": int((posterior.mean.var(0) > 0.01).sum()),
+    }
+    assert measured == pytest.approx(expected, rel=1e-4)
+
+
+def test_from_a_command_to_a_transform(tmp_path, capsys):
+    np.savez(tmp_path / "toy.npz", x_train=IMAGES.repeat(2, 1, 1, 1).numpy(), x_test=IMAGES.numpy())
+    run = ["train-vae", str(tmp_path / "toy.npz"), "--out", str(tmp_path / "toy-vae"), "--latent-dim", "8"]
+    run += ["--epochs", "2", "--bf16", "--about", "The first CIFAR-10 test images."]
+    main([*run, "--stop-after", "1"])
+    assert not (tmp_path / "toy-vae" / "README.md").exists()
+    main(run)
+    card = (tmp_path / "toy-vae" / "README.md").read_text()
+    assert "# toy-vae" in card
+    assert "beta = 0.1" in card
+    assert "128 training images. The first CIFAR-10 test images." in card
+    capsys.readouterr()
+    main(["eval-vae", str(tmp_path / "toy-vae"), str(tmp_path / "toy.npz")])
+    mse = capsys.readouterr().out.split()[1]
+    assert f"| {mse} |" in card
+    aug = IDAATransform.from_pretrained(tmp_path / "toy-vae")
+    x = cifar10_sample()[0]
+    assert (aug(x, loss_fn=lambda v: v.square().sum()) != x).flatten(1).any(1).all()
+
+
+def test_a_file_without_images(tmp_path):
+    np.savez(tmp_path / "empty.npz", y=np.zeros(3))
+    with pytest.raises(SystemExit, match=r"has no \['x_test', 'x_train'\]; it needs"):
+        main(["train-vae", str(tmp_path / "empty.npz"), "--out", str(tmp_path / "run")])

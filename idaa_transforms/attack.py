@@ -87,10 +87,10 @@ class Attack(Bindable, nn.Module):
     ) -> None:
         super().__init__()
         self.eps, self.norm, self.steps, self.step_size, self.start = eps, norm, steps, step_size, start
-        self.p, self.chunk_size, self.strict = p, chunk_size, strict
-        self.clip = None if clip is None else tuple(clip)
+        self.p, self.clip, self.chunk_size, self.strict = p, clip, chunk_size, strict
         self.mean, self.std = (None if v is None else tuple(map(float, v)) for v in (mean, std))
         checks.check_parameters(self)
+        self.clip = None if clip is None else (clip[0], clip[1])
         self.codec = Codec(autoencoder, self.mean, self.std)
         self.register_buffer("_unchanged", torch.zeros((), dtype=torch.int64), persistent=False)
         self._calls = self._attacked = 0

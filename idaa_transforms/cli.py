@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,63 +18,43 @@ def demo(args: argparse.Namespace) -> None:
 
 
 def train_vae(args: argparse.Namespace) -> None:
-    """Train a ConvVAE on an .npz of uint8 images and write a folder that from_pretrained reads.
+    """Train a VAE on your own images and write a folder that from_pretrained reads.
 
-    The same command goes on where a run was interrupted, and ends with the same weights.
+    The same command goes on where a run was interrupted, and ends with the same weights. Under torchrun it uses all
+    the processes.
     """
-    import dataclasses
-
     import torch
 
-    from . import hub
-    from .autoencoders.conv import ConvVAE
-    from .autoencoders.training import Recipe, evaluate_vae, train_vae
-    from .card import write_card
-    from .provenance import provenance
+    from .autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS, ConvVAE
+    from .autoencoders.data import load_images
+    from .autoencoders.training import Recipe, train_vae
+    from .publish import publish
 
-    train, test = _images(args.data)
+    images = load_images(args.data, args.image_size, args.root, args.workers)
+    channels, *size = images.test.shape[1:]
+    cifar = args.statistics == "cifar" or (args.statistics is None and "cifar" in images.name.lower())
+    mean, std = (v[:channels] for v in (CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS))
+    beta = 0.1 * size[0] * size[1] / (2 * args.latent_dim) if args.beta is None else args.beta
     torch.manual_seed(args.seed)
-    vae = ConvVAE(tuple(train.shape[1:3]), args.latent_dim, beta=args.beta).to(args.device)
-    vae = vae.to(memory_format=torch.channels_last)
-    recipe = Recipe(epochs=args.epochs, seed=args.seed, bf16=args.bf16)
-    if train_vae(vae, train, recipe, args.out, stop_after=args.stop_after) < args.epochs:
-        return
-    name = args.name or args.out.name
-    hub.save(vae, args.out, {"eps": 0.1}, torch.float16)
-    stored, _ = hub.load(args.out)
-    measured = evaluate_vae(stored, test)
-    write_card(
-        args.out,
-        vae,
-        dataclasses.asdict(recipe),
-        measured,
-        provenance(),
-        name=name,
-        training=f"Data: {args.data.name}, {len(train):,} training images. {args.about}".strip(),
-        test_images=len(test),
-        dtype="float16",
-    )
-    _print(measured)
-    print(f"IDAATransform.from_pretrained({str(args.out)!r}) loads it")
+    vae = ConvVAE(size, args.latent_dim, channels=channels, width=args.width, mean=mean, std=std, beta=beta)
+    vae = vae.to(args.device).to(memory_format=torch.channels_last)
+    recipe = Recipe(args.epochs, args.batch_size, args.lr, seed=args.seed, bf16=args.bf16)
+    options = {"stop_after": args.stop_after, "compile": args.compile, "tensorboard": args.tensorboard}
+    done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)
+    if done == args.epochs and int(os.environ.get("RANK", 0)) == 0:
+        _print(publish(vae, images, recipe, args.out, name=args.name or args.out.name, about=args.about))
+        print(f"\nIDAATransform.from_pretrained({str(args.out)!r}) loads it")
 
 
 def eval_vae(args: argparse.Namespace) -> None:
-    """Measure weights by name, folder or repository on the test images of an .npz."""
+    """Measure weights by name, folder or repository on test images."""
     from . import hub
-    from .autoencoders.training import evaluate_vae
+    from .autoencoders.data import load_images
+    from .autoencoders.evaluation import evaluate_vae
 
     vae, _ = hub.load(args.weights)
-    _print(evaluate_vae(vae.to(args.device), _images(args.data)[1]))
-
-
-def _images(file: Path) -> tuple[Any, Any]:
-    import numpy as np
-    import torch
-
-    with np.load(file) as data:
-        if missing := {"x_train", "x_test"} - set(data.files):
-            raise ValueError(f"{file} has no {sorted(missing)}; it needs x_train and x_test, uint8 (N, H, W, C)")
-        return torch.from_numpy(data["x_train"]), torch.from_numpy(data["x_test"])
+    images = load_images(args.data, vae.image_size[0], args.root)
+    _print(evaluate_vae(vae.to(args.device), images.test))
 
 
 def _print(measured: dict[str, float]) -> None:
@@ -96,23 +77,36 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--weights", default="cifar10-vae", help="name, folder or repository (default: %(default)s)")
     new.add_argument("--steps", type=int, default=30, help="training steps (default: %(default)s)")
 
+    data = "an .npz of uint8 images (x_train, x_test), a folder of pictures, or a torchvision dataset such as CIFAR10"
     new = command("train-vae", train_vae)
-    new.add_argument("data", type=Path, help=".npz with x_train and x_test, uint8 (N, H, W, C)")
+    new.add_argument("data", help=data)
     new.add_argument("--out", type=Path, required=True, help="folder of the run, and of the weights in the end")
     new.add_argument("--name", help="of the weights, for the model card (default: that of the folder)")
     new.add_argument("--about", default="", help="a sentence on the data, for the model card")
+    new.add_argument("--image-size", type=int, help="height and width (default: that of the images)")
     new.add_argument("--latent-dim", type=int, default=512, help="length of z (default: %(default)s)")
+    new.add_argument("--width", type=int, default=128, help="channels at the bottleneck (default: %(default)s)")
     new.add_argument(
-        "--beta", type=float, default=0.1, help="weight of the KL term (default: %(default)s, the paper's)"
+        "--beta", type=float, help="weight of the KL term (default: 0.1 H W / (2 z), the paper's kl = 0.1)"
+    )
+    new.add_argument(
+        "--statistics", choices=["cifar", "imagenet"], help="normalise by these (default: by the data's name)"
     )
     new.add_argument("--epochs", type=int, default=300, help="default: %(default)s, the paper's")
-    new.add_argument("--stop-after", type=int, help="end at this epoch; the same command goes on later")
-    new.add_argument("--seed", type=int, default=0)
+    new.add_argument("--batch-size", type=int, default=128, help="over all processes (default: %(default)s)")
+    new.add_argument("--lr", type=float, default=5e-4, help="falls linearly to 0 (default: %(default)s)")
+    new.add_argument("--stop-after", type=int, metavar="EPOCH", help="end there; the same command goes on later")
+    new.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     new.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    new.add_argument("--compile", action="store_true", help="torch.compile")
+    new.add_argument("--tensorboard", action="store_true", help="log there too")
+    new.add_argument("--workers", type=int, default=0, help="processes that decode pictures (default: %(default)s)")
+    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
 
     new = command("eval-vae", eval_vae)
     new.add_argument("weights", help="name, folder or repository")
-    new.add_argument("data", type=Path, help=".npz with x_train and x_test, uint8 (N, H, W, C)")
+    new.add_argument("data", help=data)
+    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
     return parser
 
 

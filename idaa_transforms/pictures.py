@@ -29,6 +29,6 @@ def save_grid(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
             axis.set(xticks=[], yticks=[], frame_on=False)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
         for axis, image in zip(line, images.detach().cpu().float().clamp(0, 1), strict=False):
-            axis.imshow(image.permute(1, 2, 0), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
+            axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)

@@ -56,10 +56,10 @@ class Hub:
                     self.close_connection = hub.truncate
                 return None
 
-            def do_HEAD(self) -> None:  # noqa: N802
+            def do_HEAD(self) -> None:
                 self.answer(body_too=False)
 
-            def do_GET(self) -> None:  # noqa: N802
+            def do_GET(self) -> None:
                 self.answer(body_too=True)
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

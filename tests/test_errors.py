@@ -195,9 +195,9 @@ def test_parameters(parameters, message, vae):
 
 
 def test_something_that_is_no_autoencoder():
-    with pytest.raises(TypeError, match="autoencoder is a Linear; it must be an nn.Module with encode"):
+    with pytest.raises(TypeError, match=r"autoencoder is a Linear; it must be an nn.Module with encode"):
         IDAATransform(nn.Linear(2, 2))
-    with pytest.raises(TypeError, match="autoencoder is a str.*from_pretrained"):
+    with pytest.raises(TypeError, match=r"autoencoder is a str.*from_pretrained"):
         IDAATransform("cifar10-vae")
 
 

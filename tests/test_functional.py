@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from conftest import tiny_vae
 from hypothesis import given
 from hypothesis import strategies as st
 from reference import authors_views
 from torch import nn
 
 from idaa_transforms.functional import idaa, input_gradient
-
-from conftest import tiny_vae
 
 
 def parts(vae):

@@ -9,11 +9,14 @@ import torch
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
-from idaa_transforms.autoencoders.training import Recipe, evaluate_vae, normalised, train_vae
+from idaa_transforms.autoencoders.data import Images
+from idaa_transforms.autoencoders.evaluation import evaluate_vae, normalised
+from idaa_transforms.autoencoders.training import Recipe, train_vae
 from idaa_transforms.cli import main
 from idaa_transforms.sample import cifar10_sample
 
-IMAGES = (cifar10_sample()[0] * 255).round().byte().permute(0, 2, 3, 1).contiguous()
+IMAGES = (cifar10_sample()[0] * 255).round().byte()
+SET = Images(IMAGES, IMAGES, "sample")
 
 
 def fresh():
@@ -24,7 +27,7 @@ def fresh():
 def test_it_learns_real_images(tmp_path):
     vae = fresh()
     before = evaluate_vae(vae, IMAGES)
-    assert train_vae(vae, IMAGES, Recipe(epochs=12, batch_size=16, lr=3e-3), tmp_path) == 12
+    assert train_vae(vae, SET, Recipe(epochs=12, batch_size=16, lr=3e-3), tmp_path) == 12
     after = evaluate_vae(vae, IMAGES)
     assert after["mse"] < 0.7 * before["mse"]
     rows = list(csv.DictReader((tmp_path / "log.csv").open()))
@@ -35,11 +38,11 @@ def test_it_learns_real_images(tmp_path):
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     recipe = Recipe(epochs=3, batch_size=16)
     whole, parts = fresh(), fresh()
-    train_vae(whole, IMAGES, recipe, tmp_path / "whole")
-    assert train_vae(parts, IMAGES, recipe, tmp_path / "parts", stop_after=1) == 1
+    train_vae(whole, SET, recipe, tmp_path / "whole")
+    assert train_vae(parts, SET, recipe, tmp_path / "parts", stop_after=1) == 1
     torch.manual_seed(99)  # a new process starts elsewhere
     other = ConvVAE(32, 16, width=16)
-    train_vae(other, IMAGES, recipe, tmp_path / "parts")
+    train_vae(other, SET, recipe, tmp_path / "parts")
     for key, value in whole.state_dict().items():
         assert torch.equal(other.state_dict()[key], value), key
     log = (tmp_path / "parts" / "log.csv").read_text().splitlines()
@@ -47,18 +50,18 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    train_vae(fresh(), IMAGES, Recipe(epochs=1, batch_size=32), tmp_path)
+    train_vae(fresh(), SET, Recipe(epochs=1, batch_size=32), tmp_path)
     with pytest.raises(ValueError, match=r"made with recipe .*'lr': 0.0005.* not .*'lr': 0.1.*use another folder"):
-        train_vae(fresh(), IMAGES, Recipe(epochs=1, batch_size=32, lr=0.1), tmp_path)
+        train_vae(fresh(), SET, Recipe(epochs=1, batch_size=32, lr=0.1), tmp_path)
     with pytest.raises(ValueError, match="made with config"):
-        train_vae(ConvVAE(32, 8, width=16), IMAGES, Recipe(epochs=1, batch_size=32), tmp_path)
+        train_vae(ConvVAE(32, 8, width=16), SET, Recipe(epochs=1, batch_size=32), tmp_path)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     vae = fresh()
     torch.nn.init.constant_(vae.to_log_variance.bias, 1e4)
-    with pytest.raises(RuntimeError, match="the loss became .* in epoch 1"):
-        train_vae(vae, IMAGES, Recipe(epochs=1, batch_size=32), tmp_path)
+    with pytest.raises(RuntimeError, match=r"the loss became .* in epoch 1"):
+        train_vae(vae, SET, Recipe(epochs=1, batch_size=32), tmp_path)
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
@@ -83,7 +86,8 @@ def test_evaluation_against_plain_formulas():
 
 
 def test_from_a_command_to_a_transform(tmp_path, capsys):
-    np.savez(tmp_path / "toy.npz", x_train=IMAGES.repeat(2, 1, 1, 1).numpy(), x_test=IMAGES.numpy())
+    arrays = IMAGES.permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "toy.npz", x_train=arrays.repeat(2, 0), x_test=arrays)
     run = ["train-vae", str(tmp_path / "toy.npz"), "--out", str(tmp_path / "toy-vae"), "--latent-dim", "8"]
     run += ["--epochs", "2", "--bf16", "--about", "The first CIFAR-10 test images."]
     main([*run, "--stop-after", "1"])
@@ -91,8 +95,8 @@ def test_from_a_command_to_a_transform(tmp_path, capsys):
     main(run)
     card = (tmp_path / "toy-vae" / "README.md").read_text()
     assert "# toy-vae" in card
-    assert "beta = 0.1" in card
-    assert "128 training images. The first CIFAR-10 test images." in card
+    assert "beta = 6.4 (the authors' kl = 0.1)" in card
+    assert "toy.npz, 128 images. The first CIFAR-10 test images." in card
     capsys.readouterr()
     main(["eval-vae", str(tmp_path / "toy-vae"), str(tmp_path / "toy.npz")])
     mse = capsys.readouterr().out.split()[1]

@@ -192,7 +192,9 @@ def test_x_that_requires_grad_stays_out_of_the_graph(x, aug, loss_fn):
 
 
 @pytest.mark.parametrize("copier", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
-@pytest.mark.parametrize("make", [lambda vae: IDAATransform(vae, 0.2, norm="l2", steps=2), lambda _: CLAETransform(0.01)])
+@pytest.mark.parametrize(
+    "make", [lambda vae: IDAATransform(vae, 0.2, norm="l2", steps=2), lambda _: CLAETransform(0.01)]
+)
 def test_copies_and_pickles_give_the_same_views(x, vae, loss_fn, copier, make):
     aug = make(vae)
     again = copier(aug)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 Pair = tuple[int, int]
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+CIFAR_STATISTICS = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+IMAGENET_STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Posterior(NamedTuple):
@@ -87,8 +88,8 @@ class ConvVAE(nn.Module):
         width: int = 128,
         depth: int | None = None,
         bottleneck_norm: bool | None = None,
-        mean: Sequence[float] = CIFAR_MEAN,
-        std: Sequence[float] = CIFAR_STD,
+        mean: Sequence[float] = CIFAR_STATISTICS[0],
+        std: Sequence[float] = CIFAR_STATISTICS[1],
         latent_scale: float = 1.0,
         beta: float = 0.1,
     ) -> None:

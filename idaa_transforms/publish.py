@@ -1,0 +1,105 @@
+"""A trained VAE as a folder that is ready for the Hub, its model card filled in from what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from . import hub
+from .autoencoders import ConvVAE
+from .autoencoders.data import Images
+from .autoencoders.evaluation import evaluate_vae, save_samples
+from .autoencoders.training import Recipe
+from .provenance import provenance
+
+_CARD = """---
+license: apache-2.0
+library_name: idaa_transforms
+tags: [vae, data-augmentation, adversarial-augmentation, self-supervised-learning]
+---
+
+# {name}
+
+A VAE for identity-disentangled adversarial augmentation (IDAA; Yang, Zhou, Tian, Tao, ICML 2022): views of an image
+that are hard for the model in training and still show the same sample.
+
+```python
+from idaa_transforms import IDAATransform
+
+aug = IDAATransform.from_pretrained("{name}")   # or the path of this folder
+views = aug(x, loss_fn=loss_fn)                 # x: (B, {channels}, {height}, {width}) float in [0, 1]
+```
+
+## The network
+
+`ConvVAE`: {height}x{width} images, a latent of {latent_dim} numbers, {parameters:.2f} M parameters. Images are
+normalised by mean {mean} and std {std}. Stored as float16, computed in float32.
+`eps` is in units of {latent_scale}; the prior is N(0, I).
+
+## Training
+
+Data: {data}
+
+Objective: |x - D(z)|^2 / 2 + beta KL(q(z|x) || N(0, I)) in nats an image, on normalised pixels, z drawn from q(z|x),
+with beta = {beta:g} (the authors' kl = {authors_kl:g}). Adam, betas {betas}, learning rate {lr:g} falling linearly
+to 0 over {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}, on SimCLR's
+random augmentation without blur.
+
+## Measured
+
+On {test_images} test images, z the mean of q(z|x), with the weights as stored here.
+
+| what | value |
+|---|---|
+| mean squared error, normalised units | {mse:.4f} |
+| PSNR of G(x), mean over images | {psnr:.2f} dB |
+| KL(q(z given x), N(0, I)), an upper bound of I(z; x) | {kl:.0f} nats an image |
+| share of the energy of x in G(x) | {energy_g:.3f} |
+| share of the energy of x in R(x) | {energy_r:.3f} |
+| latent dimensions in use (variance of the mean above 0.01) | {active} of {latent_dim} |
+
+The shares need not add up to 1: G and R are not orthogonal.
+
+![test images x, reconstructions G(x) and residuals R(x)](samples.png)
+
+| run | |
+|---|---|
+| command | `{command}` |
+| commit | {commit} |
+| machine | {machine} |
+| versions | {versions} |
+| date | {date} |
+
+## Limits
+
+The views are as good as this VAE knows the images, and it was trained on the data above only. How much identity a step
+of eps costs depends on the model that is attacked; measure it on your own.
+"""
+
+
+def publish(
+    vae: ConvVAE, images: Images, recipe: Recipe, folder: Path, *, name: str, about: str = ""
+) -> dict[str, float]:
+    """Write config, weights in float16 and a filled-in model card to ``folder``; return what was measured.
+
+    The numbers are those of the weights as stored, read back.
+    """
+    hub.save(vae, folder, {"eps": 0.1}, torch.float16)
+    stored, _ = hub.load(folder)
+    measured = evaluate_vae(stored, images.test)
+    save_samples(stored, images.test, folder / "samples.png")
+    height, width = vae.image_size
+    values = vae.config | asdict(recipe) | provenance() | measured | {"height": height, "width": width}
+    card = _CARD.format(
+        **values,
+        name=name,
+        authors_kl=vae.beta * 2 * vae.latent_dim / (height * width),
+        parameters=sum(p.numel() for p in vae.parameters()) / 1e6,
+        precision="bfloat16 autocast" if recipe.bf16 else "float32",
+        data=f"{images.name}, {len(images.train):,} images. {about}".strip(),  # type: ignore[arg-type]
+        test_images=f"{len(images.test):,}",
+    )
+    (folder / "README.md").write_text(card)
+    return measured

@@ -1,0 +1,111 @@
+"""Images from arrays, folders and torchvision datasets; in memory or streamed."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from idaa_transforms.autoencoders import ConvVAE, data
+from idaa_transforms.autoencoders.data import batches, load_images
+from idaa_transforms.autoencoders.training import Recipe, train_vae
+from idaa_transforms.sample import cifar10_sample
+
+PICTURES = [p.permute(1, 2, 0).numpy() for p in (cifar10_sample()[0] * 255).round().byte()]
+
+
+def write(folder, pictures, size=None):
+    folder.mkdir(parents=True)
+    for i, picture in enumerate(pictures):
+        image = Image.fromarray(picture)
+        (image.resize(size) if size else image).save(folder / f"{i:03}.png")
+
+
+def test_arrays(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=np.stack(PICTURES), x_test=np.stack(PICTURES[:5]))
+    images = load_images(str(tmp_path / "a.npz"))
+    assert images.name == "a.npz"
+    assert torch.equal(images.train[7], torch.from_numpy(PICTURES[7]).permute(2, 0, 1))
+    assert images.test.shape == (5, 3, 32, 32)
+    assert load_images(str(tmp_path / "a.npz"), 16).train.shape == (64, 3, 16, 16)
+
+
+def test_a_flat_folder_keeps_every_twentieth_picture_for_the_test(tmp_path):
+    write(tmp_path / "mine", PICTURES[:41])
+    images = load_images(str(tmp_path / "mine"))
+    assert images.test.shape == (3, 3, 32, 32)
+    assert images.train.shape == (38, 3, 32, 32)
+    assert torch.equal(images.test[1], torch.from_numpy(PICTURES[20]).permute(2, 0, 1))
+
+
+def test_class_folders_with_a_test_set_of_any_size(tmp_path):
+    for part, pictures in (("train", PICTURES[:6]), ("val", PICTURES[6:9])):
+        write(tmp_path / "set" / part / "cat", pictures, size=(40, 30))
+        write(tmp_path / "set" / part / "dog", pictures)
+    images = load_images(str(tmp_path / "set"), 24)
+    assert images.train.shape == (12, 3, 24, 24)
+    assert images.test.shape == (6, 3, 24, 24)
+    with pytest.raises(ValueError, match=r"are 30x40 and such; say --image-size"):
+        load_images(str(tmp_path / "set"))
+
+
+def test_a_large_set_streams_and_trains(tmp_path, monkeypatch):
+    write(tmp_path / "large", PICTURES, size=(40, 48))
+    monkeypatch.setattr(data, "IN_MEMORY", 1000)
+    images = load_images(str(tmp_path / "large"), 16)
+    assert not isinstance(images.train, torch.Tensor)
+    assert images.train[0].shape == (3, 16, 16)
+    for name, workers in (("a", 0), ("b", 0)):
+        torch.manual_seed(0)
+        vae = ConvVAE(16, 4, width=8)
+        train_vae(vae, images, Recipe(epochs=1, batch_size=20), tmp_path / name, workers=workers)
+    logs = [(tmp_path / name / "log.csv").read_text().rsplit(",", 1)[0] for name in "ab"]
+    assert logs[0] == logs[1]
+
+
+def test_a_torchvision_dataset_by_name(tmp_path, monkeypatch):
+    """No download here: FakeData behind the arguments of a dataset with train=."""
+    from torchvision import datasets
+
+    class Toy(datasets.FakeData):
+        def __init__(self, root, train, download):
+            assert download
+            super().__init__(size=30 if train else 10, image_size=(3, 20, 20))
+
+    monkeypatch.setattr(datasets, "Toy", Toy, raising=False)
+    images = load_images("Toy", root=tmp_path)
+    assert (images.train.shape, images.test.shape) == ((30, 3, 20, 20), (10, 3, 20, 20))
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_batches_cover_an_epoch_once(world):
+    train = torch.arange(22, dtype=torch.uint8).view(22, 1, 1, 1)
+    epoch = lambda rank, seed: list(batches(train, 4, torch.Generator().manual_seed(seed), rank, world, 0))  # noqa: E731
+    parts = [epoch(rank, 0) for rank in range(world)]
+    assert all(len(batch) == 4 // world for part in parts for batch in part)
+    seen = (torch.cat([torch.cat(part) for part in parts]) * 255).round().long().flatten().tolist()
+    assert len(set(seen)) == len(seen) == 20
+    assert not torch.equal(epoch(0, 0)[0], epoch(0, 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: "nonsense", "'nonsense' is no .npz, no folder and no torchvision dataset"),
+        (lambda p: p / "no.npz", "there is no .*no.npz"),
+        (lambda p: p, "no pictures in .*; looked for .jpg"),
+        (
+            lambda p: _npz(p, np.zeros((3, 8, 8, 3), np.float32)),
+            r"holds torch.float32 of shape \(3, 8, 8, 3\), not uint8",
+        ),
+        (lambda p: _npz(p, np.zeros((3, 3, 8, 8), np.uint8)), r"not uint8 \(N, H, W, C\)"),
+        (lambda p: "FakeData", "torchvision's FakeData has no train and test split"),
+    ],
+)
+def test_sources_that_are_none(make, message, tmp_path):
+    with pytest.raises((ValueError, OSError, RuntimeError), match=message):
+        load_images(str(make(tmp_path)), root=tmp_path)
+
+
+def _npz(folder, array):
+    np.savez(folder / "bad.npz", x_train=array, x_test=array)
+    return folder / "bad.npz"

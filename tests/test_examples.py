@@ -1,0 +1,59 @@
+"""The examples and the demo run as they stand, on real images and real weights."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from idaa_transforms.cli import main
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def test_quickstart(monkeypatch, capsys):
+    module = runpy.run_path(str(EXAMPLES / "quickstart.py"))
+    losses = module["main"]()
+    assert sum(losses[-5:]) < sum(losses[:5])
+    assert len((EXAMPLES / "quickstart.py").read_text().splitlines()) <= 70
+
+
+def test_demo(tmp_path, capsys):
+    main(["demo", "--out", str(tmp_path), "--steps", "8"])
+    table = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
+    losses = {view: float(table[view][0]) for view in ("clean", "CLAE", "IDAA")}
+    assert losses["IDAA"] > losses["clean"]
+    assert losses["CLAE"] > losses["clean"]
+    assert table["IDAA"][1] == "0.100"
+    assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("demo", "train-vae", "eval-vae"))
+
+
+def test_an_error_is_one_line(capsys):
+    with pytest.raises(SystemExit, match="idaa: unknown name 'nonsense'"):
+        main(["demo", "--weights", "nonsense", "--steps", "1"])
+
+
+def test_import_needs_no_extra(monkeypatch):
+    """The core imports none of the extras."""
+    import subprocess
+
+    code = """
+import sys
+for extra in ("kornia", "timm", "matplotlib", "tqdm", "diffusers", "lightly"):
+    sys.modules[extra] = None
+import torch, idaa_transforms
+from idaa_transforms import IDAATransform
+x = torch.rand(2, 3, 32, 32)
+views = IDAATransform.from_pretrained("cifar10-vae")(x, loss_fn=lambda v: v.square().sum())
+print((views != x).any().item())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "True\n"

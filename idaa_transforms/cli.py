@@ -57,6 +57,39 @@ def eval_vae(args: argparse.Namespace) -> None:
     _print(evaluate_vae(vae.to(args.device), images.test))
 
 
+def convert(args: argparse.Namespace) -> None:
+    """Turn a checkpoint of the paper's authors (model_epochN.pth) into a folder that from_pretrained reads."""
+    from . import hub
+    from .autoencoders.authors import load_authors_checkpoint
+
+    vae = load_authors_checkpoint(args.checkpoint, args.beta)
+    hub.save(vae, args.out, {"eps": 0.1})
+    print(f"{vae.image_size[0]}x{vae.image_size[1]}, z = {vae.latent_dim}, normalised by {vae.mean} and {vae.std}")
+    print(f"IDAATransform.from_pretrained({str(args.out)!r}) loads it")
+
+
+def list_names(args: argparse.Namespace) -> None:
+    """Show the weights that come with the package."""
+    from . import hub
+
+    print(f"{'name':20} {'data':14} {'images':>8} {'z':>5} {'beta':>6} {'parameters':>11} {'file':>9}  licence")
+    for row in hub.list_pretrained():
+        size = "x".join(map(str, row["image_size"]))
+        file = f"{row['megabytes']:.1f} MB" if row["megabytes"] else "not here"
+        parameters = f"{row['parameters'] / 1e6:.2f} M"
+        print(
+            f"{row['name']:20} {row['data']:14} {size:>8} {row['latent_dim']:5} {row['beta']:6g} {parameters:>11} "
+            f"{file:>9}  {row['license']}"
+        )
+
+
+def push(args: argparse.Namespace) -> None:
+    """Publish a folder of weights on the Hugging Face Hub."""
+    from . import hub
+
+    print(hub.push(args.folder, args.repository, private=args.private))
+
+
 def _print(measured: dict[str, float]) -> None:
     for name, value in measured.items():
         print(f"{name:10} {value:.4f}")
@@ -107,6 +140,18 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("weights", help="name, folder or repository")
     new.add_argument("data", help=data)
     new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+
+    command("list", list_names)
+
+    new = command("push", push)
+    new.add_argument("folder", type=Path, help="made by train-vae, convert or save_pretrained")
+    new.add_argument("repository", help="org/name; `hf auth login` first")
+    new.add_argument("--private", action="store_true", help="if the repository has to be made")
+
+    new = command("convert", convert)
+    new.add_argument("checkpoint", type=Path, help="a state dict saved by the authors' train_vae")
+    new.add_argument("out", type=Path, help="folder to write")
+    new.add_argument("--beta", type=float, help="that it was trained with (default: by the authors' kl = 0.1)")
     return parser
 
 

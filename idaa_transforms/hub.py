@@ -22,10 +22,17 @@ FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 AUTOENCODERS = {"ConvVAE": ConvVAE}
 
+
+class Pretrained(NamedTuple):
+    """Weights that this package ships."""
+
+    data: str
+    sha256: str
+
+
 PRETRAINED = {
-    "cifar10-vae": "",
+    "cifar10-vae": Pretrained("CIFAR-10", ""),
 }
-"""What this package ships: name and sha256 of the weights."""
 
 
 class WeightsError(OSError):
@@ -61,8 +68,8 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[ConvVAE
     weights = folder / WEIGHTS
     if not weights.is_file():
         raise WeightsError(f"{folder} has no {WEIGHTS}; save it again with save_pretrained, or download it anew")
-    if PRETRAINED.get(os.fspath(name)):
-        _check_hash(weights, PRETRAINED[os.fspath(name)])
+    if os.fspath(name) in PRETRAINED:
+        _check_hash(weights, PRETRAINED[os.fspath(name)].sha256)
     try:
         with torch.device("meta"):  # no memory and no random numbers for weights that are read next
             autoencoder = build(**arguments)
@@ -73,6 +80,45 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[ConvVAE
     if unknown := set(settings) - {"eps", *Parameters.__annotations__}:
         raise WeightsError(f"{folder / CONFIG} has unknown settings {sorted(unknown)} under 'transform'; remove them")
     return autoencoder.eval(), settings
+
+
+def list_pretrained() -> list[dict[str, Any]]:
+    """What comes with the package, one dict a name: name, data, image_size, latent_dim, beta, parameters (of the
+    network), license, megabytes (None where the weights are not in this installation)."""
+    found = []
+    for name, about in PRETRAINED.items():
+        folder = find(name)
+        config = _read_config(folder / CONFIG)["autoencoder"]
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in AUTOENCODERS[config.pop("class")](**config).parameters())
+        shown = {key: config[key] for key in ("image_size", "latent_dim", "beta")}
+        file = folder / WEIGHTS
+        size = round(file.stat().st_size / 1e6, 1) if file.exists() else None
+        rest = {"parameters": parameters, "license": "Apache-2.0", "megabytes": size}
+        found.append({"name": name, "data": about.data, **shown, **rest})
+    return found
+
+
+def push(folder: str | os.PathLike[str], repository: str, *, private: bool = False, token: str | None = None) -> str:
+    """Upload a folder of weights to ``org/name`` on the Hub, which is made if need be; returns the commit's address.
+
+    Loads it first, so that nothing is published that would not load.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi, errors
+
+    load(folder)
+    files = [Path(folder) / name for name in (CONFIG, WEIGHTS, "README.md", "samples.png")]
+    operations = [CommitOperationAdd(file.name, file) for file in files if file.exists()]
+    api = HfApi(token=token, library_name="idaa_transforms")
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.create_commit(repository, operations, commit_message="Upload weights with idaa_transforms")
+    except errors.HfHubHTTPError as error:
+        raise WeightsError(
+            f"the Hub did not take {repository!r}: {' '.join(str(error).split())} Log in with a token that may write (`hf auth login`), and "
+            "check the spelling of the organisation"
+        ) from error
+    return str(commit.commit_url)
 
 
 def save(
@@ -153,7 +199,7 @@ def _download(repository: str, where: Where) -> Path:
         ) from error
     except errors.EntryNotFoundError as error:
         raise WeightsError(f"{said} has no {file}: it was not saved by save_pretrained of this library") from error
-    except (errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:  # the client passes on whatever its HTTP library raises
         raise WeightsError(f"downloading {file} of {said} failed: {error}") from error
     return Path(path).parent
 

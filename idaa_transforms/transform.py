@@ -123,6 +123,16 @@ class IDAATransform(AdversarialTransform):
 
         hub.save(self.autoencoder, folder, self.settings())
 
+    def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload weights and settings to ``org/name`` on the Hugging Face Hub; returns the commit's address."""
+        from tempfile import TemporaryDirectory
+
+        from . import hub
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return hub.push(folder, repository, private=private, token=token)
+
     def __repr__(self) -> str:
         source = repr(self.name) if self.name else type(self.autoencoder).__name__
         return super().__repr__().replace("(", f"({source}, ", 1)

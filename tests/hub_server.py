@@ -1,67 +1,112 @@
-"""A Hugging Face Hub on localhost: as much of its protocol as downloads by huggingface_hub use."""
+"""A Hugging Face Hub on localhost: as much of its protocol as huggingface_hub's downloads and commits use."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-CODES = {"repository": "RepoNotFound", "revision": "RevisionNotFound", "file": "EntryNotFound", "gated": "GatedRepo"}
 
 
 class Hub:
-    """``files``: repository to revision to file name to bytes. ``main`` and commit ids are revisions alike."""
+    """``files``: repository to revision to file name to bytes; ``main`` is a revision that moves.
+
+    Faults on demand: ``gated`` repositories, ``half`` of each body sent, the ``wrong`` bytes, ``sleep`` seconds before a
+    file, ``read_only`` to every token.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, dict[str, bytes]]] = {}
-        self.gated: set[str] = set()
         self.requests: list[str] = []
-        self.truncate = False
-        hub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args):
-                pass
-
-            def fail(self, status: int, code: str) -> None:
-                self.send_response(status)
-                self.send_header("X-Error-Code", code)
-                self.send_header("X-Error-Message", code)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def answer(self, body_too: bool) -> None:
-                hub.requests.append(f"{self.command} {self.path}")
-                repository, _, rest = self.path.lstrip("/").partition("/resolve/")
-                revision, _, name = rest.partition("/")
-                if repository in hub.gated:
-                    return self.fail(403, CODES["gated"])
-                if repository not in hub.files:
-                    return self.fail(401, CODES["repository"])
-                revisions = hub.files[repository]
-                if revision not in revisions:
-                    return self.fail(404, CODES["revision"])
-                if name not in revisions[revision]:
-                    return self.fail(404, CODES["file"])
-                body = revisions[revision][name]
-                self.send_response(200)
-                self.send_header("X-Repo-Commit", hashlib.sha1(repr(sorted(revisions[revision])).encode()).hexdigest())
-                self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if body_too:
-                    self.wfile.write(body[: len(body) // 2] if hub.truncate else body)
-                    self.close_connection = hub.truncate
-                return None
-
-            def do_HEAD(self) -> None:
-                self.answer(body_too=False)
-
-            def do_GET(self) -> None:
-                self.answer(body_too=True)
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.gated: set[str] = set()
+        self.half = self.wrong = self.read_only = False
+        self.sleep = 0.0
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def commit(self, repository: str, files: dict[str, bytes]) -> str:
+        """Put ``files`` on main; returns the commit's id, under which they stay."""
+        revisions = self.files.setdefault(repository, {})
+        revisions["main"] = {**revisions.get("main", {}), **files}
+        oid = hashlib.sha1(repr(sorted(revisions["main"].items())).encode()).hexdigest()
+        revisions[oid] = dict(revisions["main"])
+        return oid
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def log_message(self, *args) -> None:
+        pass
+
+    def send(self, status: int, body: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        half = self.hub.half and "ETag" in headers
+        self.wfile.write(body[: len(body) // 2] if half else body)
+        self.close_connection = half
+
+    def fail(self, status: int, code: str) -> None:
+        self.send(status, json.dumps({"error": code}).encode(), X_Error_Code=code, X_Error_Message=code)
+
+    def answer(self) -> None:
+        hub = self.hub
+        hub.requests.append(f"{self.command} {self.path}")
+        time.sleep(hub.sleep if self.command == "GET" else 0)
+        repository, _, rest = self.path.lstrip("/").partition("/resolve/")
+        revision, _, name = rest.partition("/")
+        revisions = hub.files.get(repository, {})
+        if repository in hub.gated:
+            self.fail(403, "GatedRepo")
+        elif repository not in hub.files:
+            self.fail(401, "RepoNotFound")
+        elif revision not in revisions:
+            self.fail(404, "RevisionNotFound")
+        elif name not in revisions[revision]:
+            self.fail(404, "EntryNotFound")
+        else:
+            body, oid = (
+                revisions[revision][name],
+                next(k for k, v in revisions.items() if k != "main" and v == revisions[revision]),
+            )
+            etag = hashlib.sha256(body).hexdigest()
+            body = body[:-1] + bytes([body[-1] ^ 1]) if hub.wrong else body
+            self.send(200, body, X_Repo_Commit=oid, ETag=f'"{etag}"')
+
+    do_HEAD = do_GET = answer  # noqa: N815
+
+    def do_POST(self) -> None:
+        hub = self.hub
+        hub.requests.append(f"{self.command} {self.path}")
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        parts = self.path.partition("?")[0].strip("/").split("/")
+        if hub.read_only:
+            self.fail(403, "Forbidden")
+        elif parts == ["api", "repos", "create"]:
+            asked = json.loads(body)
+            name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
+            hub.files.setdefault(name, {})
+            self.send(200, json.dumps({"url": f"{hub.url}/{name}"}).encode())
+        elif parts == ["api", "validate-yaml"]:
+            self.send(200, b'{"errors": [], "warnings": []}')
+        elif parts[-2] == "preupload":
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
+            self.send(200, json.dumps({"files": files}).encode())
+        elif parts[-2] == "commit":
+            values = [line["value"] for line in map(json.loads, body.splitlines()) if line["key"] == "file"]
+            repository = "/".join(parts[2:4])
+            oid = hub.commit(repository, {v["path"]: base64.b64decode(v["content"]) for v in values})
+            answer = {"commitUrl": f"{hub.url}/{repository}/commit/{oid}", "commitOid": oid}
+            self.send(200, json.dumps(answer).encode())
+        else:
+            self.fail(404, "NotFound")

@@ -13,6 +13,7 @@ from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from idaa_transforms import IDAATransform, hub
+from idaa_transforms.cli import main
 from idaa_transforms.hub import CONFIG, WEIGHTS, WeightsError
 
 
@@ -192,19 +193,57 @@ def test_only_what_can_be_loaded_is_saved(tmp_path):
 
 class TestHub:
     def test_repository_revision_subfolder_and_cache(self, server, folder, x, loss_fn):
-        server.files["me/vae"] = {"main": files_of(folder), "a" * 40: files_of(folder, "deep/")}
+        server.commit("me/vae", files_of(folder))
+        deep = server.commit("me/vae", files_of(folder, "deep/"))
         expected = IDAATransform.from_pretrained(folder)(x, loss_fn=loss_fn)
         assert torch.equal(IDAATransform.from_pretrained("me/vae")(x, loss_fn=loss_fn), expected)
-        pinned = IDAATransform.from_pretrained("me/vae", revision="a" * 40, subfolder="deep", steps=3)
+        pinned = IDAATransform.from_pretrained("me/vae", revision=deep, subfolder="deep", steps=3)
         assert pinned.steps == 3
         asked = len(server.requests)
-        cached = IDAATransform.from_pretrained("me/vae", local_files_only=True)
-        assert torch.equal(cached(x, loss_fn=loss_fn), expected)
+        for options in ({"local_files_only": True}, {"revision": deep}):
+            cached = IDAATransform.from_pretrained("me/vae", **options)
+            assert torch.equal(cached(x, loss_fn=loss_fn), expected)
+            assert len(server.requests) == asked, "what is cached and pinned needs no request"
+
+    def test_main_moves_and_a_pin_does_not(self, server, folder, tmp_path):
+        old = server.commit("me/vae", files_of(folder))
+        assert IDAATransform.from_pretrained("me/vae").eps == 0.2
+        edit_config(folder, transform__eps=0.4)
+        server.commit("me/vae", files_of(folder))
+        assert IDAATransform.from_pretrained("me/vae").eps == 0.4
+        assert IDAATransform.from_pretrained("me/vae", revision=old).eps == 0.2
+
+    def test_push_and_back_is_exact(self, server, folder, x, loss_fn, monkeypatch, capsys):
+        monkeypatch.setenv("HF_TOKEN", "hf_test")
+        aug = IDAATransform.from_pretrained(folder)
+        (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# card")
+        (folder / "checkpoint.pt").write_bytes(b"stays at home")
+        address = aug.push_to_hub("me/pushed")
+        assert address.startswith(f"{server.url}/me/pushed/commit/")
+        main(["push", str(folder), "me/by-command"])
+        assert capsys.readouterr().out.startswith(f"{server.url}/me/by-command/commit/")
+        assert set(server.files["me/by-command"]["main"]) == {CONFIG, WEIGHTS, "README.md"}
+        for name in ("me/pushed", "me/by-command"):
+            again = IDAATransform.from_pretrained(name)
+            assert again.settings() == aug.settings()
+            for key, value in aug.state_dict().items():
+                assert torch.equal(again.state_dict()[key], value), key
+            assert torch.equal(again(x, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))
+
+    def test_push_refuses_what_would_not_load_or_may_not_write(self, server, folder, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", "hf_test")
+        server.read_only = True
+        with pytest.raises(WeightsError, match=r"did not take 'me/vae'.*token that may write"):
+            hub.push(folder, "me/vae")
+        (folder / WEIGHTS).write_bytes(b"")
+        asked = len(server.requests)
+        with pytest.raises(WeightsError, match="truncated, damaged"):
+            hub.push(folder, "me/vae")
         assert len(server.requests) == asked
 
-    def test_what_the_hub_does_not_have(self, server, folder):
-        server.files["me/vae"] = {"main": {CONFIG: b"{}"}}
-        server.files["me/other"] = {"main": {"model.bin": b""}}
+    def test_what_the_hub_does_not_have(self, server):
+        server.commit("me/vae", {CONFIG: b"{}"})
+        server.commit("me/other", {"model.bin": b"x"})
         server.gated.add("me/gated")
         for name, revision, message in (
             ("me/nothing", None, "no repository 'me/nothing', or it is private"),
@@ -216,6 +255,45 @@ class TestHub:
             with pytest.raises(WeightsError, match=message):
                 IDAATransform.from_pretrained(name, revision=revision)
 
-    def test_no_network_and_nothing_cached(self, server):
-        with pytest.raises(WeightsError, match=r"not in the cache, and the Hub was not reached .*'cifar10-vae'"):
-            IDAATransform.from_pretrained("me/vae", local_files_only=True)
+    def test_wrong_bytes_are_found_out(self, server, folder):
+        server.commit("me/vae", files_of(folder))
+        server.wrong = True
+        with pytest.raises(WeightsError):
+            IDAATransform.from_pretrained("me/vae")
+
+    def test_half_a_file_is_no_file(self, server, folder):
+        server.commit("me/vae", files_of(folder))
+        server.half = True
+        with pytest.raises(WeightsError, match=r"downloading config.json of 'me/vae' failed"):
+            IDAATransform.from_pretrained("me/vae")
+        server.half = False
+        assert IDAATransform.from_pretrained("me/vae").eps == 0.2
+
+    def test_a_server_that_hangs(self, server, folder, monkeypatch):
+        server.commit("me/vae", files_of(folder))
+        server.sleep = 2.0
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+        with pytest.raises(WeightsError, match=r"downloading config.json of 'me/vae' failed: .*timed out"):
+            IDAATransform.from_pretrained("me/vae")
+
+    @pytest.mark.parametrize("cached", [False, True])
+    def test_offline(self, server, folder, monkeypatch, cached):
+        server.commit("me/vae", files_of(folder))
+        if cached:
+            IDAATransform.from_pretrained("me/vae")
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        if cached:
+            assert IDAATransform.from_pretrained("me/vae").eps == 0.2
+        else:
+            with pytest.raises(WeightsError, match=r"not in the cache.*HF_HUB_OFFLINE.*'cifar10-vae'"):
+                IDAATransform.from_pretrained("me/vae")
+
+
+def test_list(capsys):
+    names = [row["name"] for row in hub.list_pretrained()]
+    assert "cifar10-vae" in names
+    main(["list"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == names
+    assert "13.52 M" in lines[1]
+    assert "27.1 MB" in lines[1]

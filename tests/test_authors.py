@@ -1,0 +1,74 @@
+"""The authors' checkpoints: their layout, written out here as paper.md describes it, gives the same numbers."""
+
+import pytest
+import torch
+from conftest import tiny_vae
+from reference import AuthorsVAE, authors_views
+from torch import nn
+
+from idaa_transforms import IDAATransform
+from idaa_transforms.autoencoders.authors import load_authors_checkpoint
+from idaa_transforms.cli import main
+
+
+def randomise(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize(("size", "latent_dim"), [(32, 128), (32, 512), (64, 512), (84, 512), (224, 3072)])
+def test_the_same_views_from_their_file(size, latent_dim, tmp_path):
+    torch.manual_seed(0)
+    theirs = randomise(AuthorsVAE(size, latent_dim, width=16))
+    torch.save({f"module.{k}": v for k, v in theirs.state_dict().items()}, tmp_path / "model_epoch300.pth")
+    main(["convert", str(tmp_path / "model_epoch300.pth"), str(tmp_path / "out")])
+    aug = IDAATransform.from_pretrained(tmp_path / "out")
+    vae = aug.autoencoder
+    assert (vae.image_size, vae.latent_dim, vae.width) == ((size, size), latent_dim, 16)
+    x = 3 * torch.rand(2, 3, size, size) - 1.5
+    torch.testing.assert_close(vae.encode(x).mean, theirs.encode(x).mean, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(vae(x), theirs.decode(theirs.encode(x).mean), atol=1e-5, rtol=1e-5)
+
+    weight = torch.randn(3, size, size)
+    loss = lambda v: (v * weight).flatten(1).sum(1)  # noqa: E731
+    ours = IDAATransform(vae, 0.1, mean=vae.mean, std=vae.std)(x, loss_fn=loss)
+    torch.testing.assert_close(ours, authors_views(x, theirs, loss, 0.1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda s: [s.pop("fc12.bias"), s.pop("fc12.weight")], r"has no tensors \['fc12'\]; its keys begin with"),
+        (lambda s: s.update({"encoder.0.weight": torch.zeros(8, 3, 3, 3)}), "not one of the authors' networks"),
+        (lambda s: s.pop("decoder.7.weight"), "tensors where the authors' network has"),
+        (lambda s: s.update(note="text"), "holds a dict, not a state dict of tensors"),
+    ],
+)
+def test_other_files_are_refused(spoil, message, tmp_path):
+    state = dict(AuthorsVAE(32, 16, width=16).state_dict())
+    spoil(state)
+    torch.save(state, tmp_path / "model.pth")
+    with pytest.raises(ValueError, match=message):
+        load_authors_checkpoint(tmp_path / "model.pth")
+
+
+def test_nothing_is_executed(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "written"), "w"))
+
+    torch.save({"encoder.0.weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(SystemExit, match="is not a state dict of tensors"):
+        main(["convert", str(tmp_path / "evil.pth"), str(tmp_path / "out")])
+    assert not (tmp_path / "written").exists()
+
+
+def test_ours_is_not_theirs(tmp_path):
+    torch.save(tiny_vae().state_dict(), tmp_path / "ours.pth")
+    with pytest.raises(ValueError, match=r"its keys begin with \['decoder', 'encoder', 'from_latent'"):
+        load_authors_checkpoint(tmp_path / "ours.pth")

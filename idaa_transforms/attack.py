@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any, NamedTuple, TypedDict, cast
 
 import torch
@@ -173,7 +174,7 @@ class Attack(Bindable, nn.Module):
             found = idaa(
                 part,
                 self.codec.encode,
-                self.codec.decode,
+                partial(self.codec.decode, size=x.shape[2:]),
                 loss if loss_fn else None,
                 pick(grad),
                 eps=pick(self.eps if eps is None else eps) * scale,

@@ -17,6 +17,8 @@ import torch
 
 from .attack import Parameters
 from .autoencoders import ConvVAE
+from .autoencoders.diffusers import WEIGHTS as DIFFUSERS_WEIGHTS
+from .autoencoders.diffusers import load_diffusers
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -52,11 +54,12 @@ class Where(NamedTuple):
 ANYWHERE = Where()
 
 
-def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[ConvVAE, dict[str, Any]]:
+def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, dict[str, Any]]:
     """The autoencoder called ``name``, in float32 and eval mode, and the settings of the transform saved with it.
 
     Args:
-        name: one of :data:`PRETRAINED` (these come first), a folder, or ``org/repository`` on the Hub.
+        name: one of :data:`PRETRAINED` (these come first), a folder, or ``org/repository`` on the Hub. The latter two
+            may also hold an autoencoder of diffusers, with ``subfolder="vae"`` for that of a pipeline.
         where: revision and so on, for the Hub; ``subfolder`` for folders too.
 
     Raises:
@@ -64,6 +67,11 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[ConvVAE
     """
     folder = find(name, where)
     config = _read_config(folder / CONFIG)
+    if "_class_name" in config:
+        try:
+            return load_diffusers(folder, config["_class_name"]), {}
+        except (ValueError, OSError) as error:
+            raise WeightsError(f"{os.fspath(name)!r} cannot be used: {error}") from error
     build, arguments = AUTOENCODERS[config["autoencoder"].pop("class")], config["autoencoder"]
     weights = folder / WEIGHTS
     if not weights.is_file():
@@ -115,8 +123,8 @@ def push(folder: str | os.PathLike[str], repository: str, *, private: bool = Fal
         commit = api.create_commit(repository, operations, commit_message="Upload weights with idaa_transforms")
     except errors.HfHubHTTPError as error:
         raise WeightsError(
-            f"the Hub did not take {repository!r}: {' '.join(str(error).split())} Log in with a token that may write (`hf auth login`), and "
-            "check the spelling of the organisation"
+            f"the Hub did not take {repository!r}: {' '.join(str(error).split())} Log in with a token that may write "
+            "(`hf auth login`), and check the spelling of the organisation"
         ) from error
     return str(commit.commit_url)
 
@@ -172,18 +180,25 @@ def _download(repository: str, where: Where) -> Path:
     from huggingface_hub import errors, hf_hub_download
 
     said = f"{repository!r}" + (f" at revision {where.revision!r}" if where.revision else "")
+
+    def get(file: str) -> Path:
+        path = hf_hub_download(
+            repository,
+            file,
+            revision=where.revision,
+            subfolder=where.subfolder,
+            cache_dir=where.cache_dir,
+            token=where.token,
+            local_files_only=where.local_files_only,
+            library_name="idaa_transforms",
+        )
+        return Path(path)
+
+    file = CONFIG
     try:
-        for file in (CONFIG, WEIGHTS):
-            path = hf_hub_download(
-                repository,
-                file,
-                revision=where.revision,
-                subfolder=where.subfolder,
-                cache_dir=where.cache_dir,
-                token=where.token,
-                local_files_only=where.local_files_only,
-                library_name="idaa_transforms",
-            )
+        config = get(file)
+        file = DIFFUSERS_WEIGHTS if "_class_name" in _read_config(config) else WEIGHTS
+        get(file)
     except errors.GatedRepoError as error:
         raise WeightsError(f"{said} is gated; ask for access on its page, then `hf auth login` or token=") from error
     except errors.RepositoryNotFoundError as error:
@@ -199,14 +214,18 @@ def _download(repository: str, where: Where) -> Path:
         ) from error
     except errors.EntryNotFoundError as error:
         raise WeightsError(f"{said} has no {file}: it was not saved by save_pretrained of this library") from error
+    except WeightsError:
+        raise
     except Exception as error:  # the client passes on whatever its HTTP library raises
         raise WeightsError(f"downloading {file} of {said} failed: {error}") from error
-    return Path(path).parent
+    return config.parent
 
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text())
+        if "_class_name" in config:  # of diffusers
+            return config
         version, name = config["format_version"], config["autoencoder"]["class"]
     except FileNotFoundError as error:
         raise WeightsError(

@@ -13,8 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Hub:
     """``files``: repository to revision to file name to bytes; ``main`` is a revision that moves.
 
-    Faults on demand: ``gated`` repositories, ``half`` of each body sent, the ``wrong`` bytes, ``sleep`` seconds before a
-    file, ``read_only`` to every token.
+    Faults on demand: ``gated`` repositories, ``half`` of each body sent, the ``wrong`` bytes, ``sleep`` seconds before
+    a file, ``read_only`` to every token.
     """
 
     def __init__(self) -> None:

@@ -2,10 +2,15 @@
 
 import csv
 import math
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
@@ -110,3 +115,72 @@ def test_a_file_without_images(tmp_path):
     np.savez(tmp_path / "empty.npz", y=np.zeros(3))
     with pytest.raises(SystemExit, match=r"has no \['x_test', 'x_train'\]; it needs"):
         main(["train-vae", str(tmp_path / "empty.npz"), "--out", str(tmp_path / "run")])
+
+
+def command(folder, *options):
+    """The command line that trains on the sample images, in a process of its own."""
+    arrays = IMAGES.permute(0, 2, 3, 1).numpy().repeat(2, 0)
+    np.savez(folder / "toy.npz", x_train=arrays, x_test=arrays[:16])
+    run = [
+        str(folder / "toy.npz"),
+        "--latent-dim",
+        "8",
+        "--width",
+        "16",
+        "--batch-size",
+        "32",
+        "--lr",
+        "0.002",
+        *options,
+    ]
+    return ["-m", "idaa_transforms.cli", "train-vae", *run]
+
+
+def rows(folder):
+    return [{k: float(v) for k, v in row.items()} for row in csv.DictReader((folder / "log.csv").open())]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+    run = [sys.executable, *command(tmp_path, "--epochs", "12")]
+    killed = subprocess.Popen(
+        [*run, "--out", str(tmp_path / "killed")], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while not (tmp_path / "killed" / "checkpoint.pt").exists():
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = torch.load(tmp_path / "killed" / "checkpoint.pt", weights_only=True)["epoch"]
+    assert 1 <= done < 12
+    for name in ("killed", "whole"):
+        subprocess.run([*run, "--out", str(tmp_path / name)], check=True, capture_output=True)
+    left, right = (load_file(tmp_path / name / "model.safetensors") for name in ("killed", "whole"))
+    assert all(torch.equal(left[key], right[key]) for key in right)
+    assert [r["epoch"] for r in rows(tmp_path / "killed")] == list(range(1, 13))
+
+
+def test_two_processes_learn_as_one_does(tmp_path):
+    """Same global batch. Batch norm sees half of it each, and the random numbers differ: the losses are close only."""
+    run = command(tmp_path, "--epochs", "6", "--tensorboard")
+    subprocess.run([sys.executable, *run, "--out", str(tmp_path / "one")], check=True, capture_output=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, *run, "--out", str(tmp_path / "two")], check=True, capture_output=True)
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert len(one) == len(two) == 6
+    for a, b in zip(one, two, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=0.15)
+    assert two[-1]["loss"] < 0.7 * two[0]["loss"]
+    assert IDAATransform.from_pretrained(tmp_path / "two").autoencoder.latent_dim == 8
+    assert list((tmp_path / "two" / "tensorboard").iterdir())
+    assert (tmp_path / "two" / "samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compiled_training_learns_as_well(tmp_path):
+    """The compiled graph draws other noise, so that losses are close only."""
+    recipe = Recipe(epochs=6, batch_size=32, lr=3e-3)
+    for name in ("plain", "compiled"):
+        train_vae(fresh(), SET, recipe, tmp_path / name, compile=name == "compiled")
+    plain, fast = rows(tmp_path / "plain"), rows(tmp_path / "compiled")
+    for a, b in zip(plain, fast, strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=0.15)
+    assert fast[-1]["loss"] < 0.8 * fast[0]["loss"]

@@ -7,6 +7,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from .protocol import Autoencoder, latent_of
 
@@ -49,14 +50,19 @@ class Codec(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to the latent (B, ...)."""
         with torch.autocast(x.device.type, enabled=False):
+            if not self._same:
+                x = torch.addcmul(self._shift, x.to(torch.promote_types(x.dtype, torch.float32)), self._scale)
             x = x.to(self.dtype or x.dtype)
-            return latent_of(self.autoencoder.encode(x if self._same else torch.addcmul(self._shift, x, self._scale)))
+            height, width = (-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-2:])
+            x = functional.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
+            return latent_of(self.autoencoder.encode(x))
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Latents to images, in float32 at least."""
+    def decode(self, z: Tensor, size: Sequence[int]) -> Tensor:
+        """Latents to images of ``size`` (height, width), in float32 at least."""
         with torch.autocast(z.device.type, enabled=False):
             image = self.autoencoder.decode(z.to(self.dtype or z.dtype))
             image = image.to(torch.promote_types(image.dtype, torch.float32))
+            image = image[..., : size[0], : size[1]]
             return image if self._same else (image - self._shift) / self._scale
 
     def train(self, mode: bool = True) -> Self:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class Autoencoder(Protocol):
     """Any ``nn.Module`` with these members. Rows of a batch must not mix in eval mode.
 
-    Two more are looked at where they exist: ``channels`` and ``image_size`` (height, width), for clear errors early.
+    Three more are looked at where they exist: ``channels`` and ``image_size`` (height, width), for clear errors early,
+    and ``factor``: height and width are padded to a multiple of it, and the views cropped back.
     """
 
     @property

@@ -1,0 +1,182 @@
+"""diffusers' autoencoders, each class as a tiny random model, and any pair of callables."""
+
+import json
+
+import pytest
+import torch
+from conftest import tiny_vae
+from torch import nn
+
+from idaa_transforms import IDAATransform
+from idaa_transforms.autoencoders import Wrapped
+from idaa_transforms.autoencoders.diffusers import CLASSES, WEIGHTS, DiffusersAutoencoder
+from idaa_transforms.autoencoders.wrap import explained_variance
+from idaa_transforms.hub import WeightsError
+
+diffusers = pytest.importorskip("diffusers")
+
+BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}
+TINY = {
+    "AutoencoderKL": {**BLOCKS, "block_out_channels": [8, 8], "norm_num_groups": 4, "scaling_factor": 0.5},
+    "AsymmetricAutoencoderKL": {
+        **BLOCKS,
+        "down_block_out_channels": [8, 8],
+        "up_block_out_channels": [8, 8],
+        "norm_num_groups": 4,
+    },
+    "AutoencoderTiny": {
+        "encoder_block_out_channels": [8, 8, 8],
+        "decoder_block_out_channels": [8, 8, 8],
+        "num_encoder_blocks": [1, 1, 1],
+        "num_decoder_blocks": [1, 1, 1],
+    },
+    "AutoencoderDC": {
+        "latent_channels": 4,
+        "attention_head_dim": 4,
+        "encoder_block_types": "ResBlock",
+        "decoder_block_types": "ResBlock",
+        "encoder_block_out_channels": [8, 8, 8],
+        "decoder_block_out_channels": [8, 8, 8],
+        "encoder_layers_per_block": [1, 1, 1],
+        "decoder_layers_per_block": [1, 1, 1],
+        "encoder_qkv_multiscales": [[], [], []],
+        "decoder_qkv_multiscales": [[], [], []],
+    },
+    "VQModel": {**BLOCKS, "block_out_channels": [8, 8], "norm_num_groups": 4, "num_vq_embeddings": 8},
+}
+
+
+def build(name):
+    torch.manual_seed(0)
+    return getattr(diffusers, name)(**TINY[name])
+
+
+def smooth_loss(views):
+    return (views - 0.3).square().flatten(1).sum(1)
+
+
+def test_every_class_is_covered():
+    assert set(TINY) == set(CLASSES)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("size", [(16, 16), (17, 30)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_views_of_any_size_within_eps(name, size, dtype):
+    autoencoder = DiffusersAutoencoder(build(name)).to(dtype)
+    aug = IDAATransform(autoencoder, 0.05, steps=2)
+    x = torch.rand(3, 3, *size)
+    with torch.autocast("cpu", torch.float16):
+        found = aug.explain(x, loss_fn=smooth_loss)
+    assert found.views.shape == x.shape
+    assert found.views.dtype == torch.float32
+    assert found.views.isfinite().all()
+    assert (found.views != x).flatten(1).any(1).all()
+    assert found.delta.abs().max() <= torch.tensor(0.05 * autoencoder.latent_scale)
+    torch.testing.assert_close(found.reconstruction + found.residual, x)
+    assert found.latent.shape[2] == -(-size[0] // autoencoder.factor)
+    assert {p.dtype for p in autoencoder.parameters()} == {dtype}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_same_latent_and_image_as_diffusers_own(name):
+    model = build(name).eval()
+    autoencoder = DiffusersAutoencoder(model).eval()
+    x = torch.rand(2, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        z = autoencoder.encode(x)
+        out = autoencoder.decode(z)
+        assert out.shape == x.shape
+        if name in ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderDC"):
+            torch.testing.assert_close(
+                out, model(x, sample_posterior=False).sample if "KL" in name else model(x).sample
+            )
+
+
+def test_the_unit_of_eps_is_the_latents_scale():
+    assert DiffusersAutoencoder(build("AutoencoderKL")).latent_scale == 2.0
+
+
+@pytest.mark.parametrize("name", ["AutoencoderKL", "AutoencoderTiny"])
+def test_gradient_checkpointing_and_chunks_give_the_same_views(name):
+    x = torch.rand(5, 3, 16, 16)
+    plain = IDAATransform(DiffusersAutoencoder(build(name)), 0.05)(x, loss_fn=smooth_loss)
+    model = build(name)
+    model.enable_gradient_checkpointing()
+    thrifty = IDAATransform(DiffusersAutoencoder(model), 0.05, chunk_size=2)
+    torch.testing.assert_close(thrifty(x, loss_fn=smooth_loss), plain, atol=1e-5, rtol=1e-5)
+
+
+def test_an_untrained_one_is_refused_with_the_reason(tmp_path):
+    build("AutoencoderKL").save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match=r"explains .* of the variance of natural images .* untrained, or"):
+        IDAATransform.from_pretrained(tmp_path)
+
+
+def test_one_that_reconstructs_is_loaded(tmp_path):
+    """An AutoencoderTiny trained for a moment to reconstruct the sample images."""
+    from idaa_transforms.sample import cifar10_sample
+
+    torch.manual_seed(0)
+    wide = {key: [16] * 2 if "channels" in key else [1] * 2 for key in TINY["AutoencoderTiny"]}
+    model = diffusers.AutoencoderTiny(**wide)
+    x = nn.functional.interpolate(cifar10_sample()[0][:16], size=32) * 2 - 1
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(120):
+        loss = nn.functional.mse_loss(model.decode(model.encode(x).latents).sample, x)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    model.save_pretrained(tmp_path)
+    aug = IDAATransform.from_pretrained(tmp_path, eps=0.02)
+    images = torch.rand(2, 3, 9, 10)
+    assert aug(images, loss_fn=smooth_loss).shape == images.shape
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    build("AutoencoderKL").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "_class_name": "UNet2DModel"}))
+    with pytest.raises(WeightsError, match=r"names the class 'UNet2DModel'; of diffusers this release loads"):
+        IDAATransform.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(tmp_path / WEIGHTS)
+    state.pop("quant_conv.weight")
+    save_file(state, tmp_path / WEIGHTS)
+    with pytest.raises(WeightsError, match=r"does not fit its config: .*quant_conv.weight"):
+        IDAATransform.from_pretrained(tmp_path)
+    (tmp_path / WEIGHTS).unlink()
+    with pytest.raises(WeightsError, match="cannot be used"):
+        IDAATransform.from_pretrained(tmp_path)
+
+
+def test_another_class_is_pointed_to_the_wrapper():
+    with pytest.raises(TypeError, match=r"Linear is not one of the tested autoencoders .*; wrap it"):
+        DiffusersAutoencoder(nn.Linear(2, 2))
+
+
+class TestWrapped:
+    def test_methods_modules_and_functions(self, x, loss_fn):
+        vae = tiny_vae()
+        expected = IDAATransform(vae)(x, loss_fn=loss_fn)
+        statistics = {"mean": vae.mean, "std": vae.std}
+        for wrapped in (
+            Wrapped(vae.encode, vae.decode, **statistics),
+            Wrapped(lambda v: vae.encode(v).mean, lambda z: vae.decode(z), module=vae, **statistics),
+            Wrapped(nn.Sequential(vae.encoder, vae.to_mean), nn.Sequential(vae.from_latent, vae.decoder), **statistics),
+        ):
+            aug = IDAATransform(wrapped)
+            assert torch.equal(aug(x, loss_fn=loss_fn), expected)
+            assert sum(1 for _ in wrapped.parameters()) > 0
+
+    def test_a_wrong_range_shows(self):
+        aug = IDAATransform.from_pretrained("cifar10-vae")
+        vae = aug.autoencoder
+        assert explained_variance(vae) > 0.8
+        assert explained_variance(Wrapped(vae.encode, vae.decode, image_size=(32, 32))) < 0.5
+
+    def test_bad_arguments(self):
+        with pytest.raises(ValueError, match=r"latent_scale=0 must be above 0"):
+            Wrapped(torch.sin, torch.sin, latent_scale=0)

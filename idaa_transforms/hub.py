@@ -33,7 +33,7 @@ class Pretrained(NamedTuple):
 
 
 PRETRAINED = {
-    "cifar10-vae": Pretrained("CIFAR-10", ""),
+    "cifar10-vae": Pretrained("CIFAR-10", "4ede6e2fc5eb01d0bf95389aea0233ca708903a5634e628136e6f69fb4bf016a"),
 }
 
 

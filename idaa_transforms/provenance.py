@@ -16,12 +16,12 @@ from . import __version__
 
 
 def provenance() -> dict[str, str]:
-    """Command, commit (or release), machine, versions and date of this process, as strings."""
-    program = Path(sys.argv[0]).name
+    """Command, commit (or release), machine, versions and date of this process, as strings. Of absolute paths the
+    command has the last part only: the rest is nobody else's."""
+    program, *arguments = (Path(arg).name if arg.startswith("/") else arg for arg in sys.argv)
+    start = ["idaa"] if program in ("idaa", "cli.py", "__main__.py") else ["python", program]
     return {
-        "command": shlex.join([program if program == "idaa" else f"python {sys.argv[0]}", *sys.argv[1:]]).replace(
-            "'", ""
-        ),
+        "command": shlex.join([*start, *arguments]),
         "commit": _commit(),
         "machine": _machine(),
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}",

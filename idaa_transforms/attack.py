@@ -109,13 +109,15 @@ class Attack(Bindable, nn.Module):
         grad: Tensor | None = None,
         eps: float | Tensor | None = None,
         generator: torch.Generator | None = None,
+        rows: Tensor | None = None,
     ) -> Tensor:
-        """Views of ``x`` (B, C, H, W), each with probability ``p``."""
+        """Views of ``x`` (B, C, H, W): of the images at ``rows``, or of each with probability ``p``."""
         loss_fn = self._check(x, loss_fn, grad, eps)
-        rows = None
-        if self.p < 1:  # drawn on the host, where their number is known without waiting for the device
+        if rows is None and self.p < 1:  # drawn on the host, where their number is known without waiting for the device
             device = None if generator is None else generator.device
-            rows = (torch.rand(len(x), generator=generator, device=device) < self.p).nonzero().flatten().to(x.device)
+            rows = (torch.rand(len(x), generator=generator, device=device) < self.p).nonzero().flatten()
+        if rows is not None:
+            rows = rows.to(x.device)
         if len(x if rows is None else rows):
             views = self._run(x, loss_fn, grad, eps, generator, rows).views
             views = views if rows is None else x.detach().index_copy(0, rows, views)

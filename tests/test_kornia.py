@@ -1,0 +1,158 @@
+"""RandomIDAA and RandomCLAE keep kornia's conventions."""
+
+import copy
+import pickle
+
+import kornia.augmentation as K
+import pytest
+import torch
+from conftest import tiny_vae
+from torch import nn
+
+from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms.kornia import RandomCLAE, RandomIDAA
+
+
+@pytest.fixture(params=[RandomIDAA, RandomCLAE])
+def make(request):
+    if request.param is RandomCLAE:
+        return lambda **options: RandomCLAE(0.01, **options)
+    return lambda **options: RandomIDAA(tiny_vae(), 0.2, **options)
+
+
+def changed(views, x):
+    return (views != x).flatten(1).any(1)
+
+
+def test_views_are_those_of_the_transforms(x, loss_fn):
+    for ours, plain in (
+        (RandomIDAA(tiny_vae(), 0.2, p=1.0, steps=2), IDAATransform(tiny_vae(), 0.2, steps=2)),
+        (RandomCLAE(0.01, p=1.0), CLAETransform(0.01)),
+    ):
+        torch.testing.assert_close(ours(x, loss_fn=loss_fn), plain(x, loss_fn=loss_fn), atol=1e-6, rtol=0)
+
+
+def test_replay_is_bit_exact_without_closure_or_autoencoder(make, x, loss_fn):
+    aug = make(p=0.5)
+    torch.manual_seed(1)
+    views = aug(x, loss_fn=loss_fn)
+    assert 0 < changed(views, x).sum() < 4
+    aug.attack.codec = None
+    assert torch.equal(aug(x, params=aug._params), views)
+
+
+def test_p_selects_rows_and_only_these_are_encoded(x, loss_fn):
+    aug, encoded, seen = RandomIDAA(tiny_vae(), 0.2, p=0.5), [], []
+    aug.attack.autoencoder.encoder.register_forward_hook(lambda m, args, out: encoded.append(len(args[0])))
+    torch.manual_seed(1)
+    views = aug(x, loss_fn=lambda v: (seen.append(len(v)), loss_fn(v))[1])
+    selected = aug._params["batch_prob"] > 0.5
+    assert torch.equal(changed(views, x), selected)
+    assert (encoded, seen) == ([int(selected.sum())], [4])
+    assert torch.equal(make_p0(x, loss_fn), x)
+
+
+def make_p0(x, loss_fn):
+    return RandomIDAA(tiny_vae(), p=0.0)(x, loss_fn=loss_fn)
+
+
+def test_same_on_batch_takes_all_or_none(make, x, loss_fn):
+    aug = make(p=0.5, same_on_batch=True)
+    kinds = {tuple(changed(aug(x, loss_fn=loss_fn), x).tolist()) for _ in range(12)}
+    assert kinds == {(True,) * 4, (False,) * 4}
+
+
+def test_cardinality_and_keepdim(make, x):
+    loss = lambda v: v.square().flatten(1).sum(1)  # noqa: E731
+    assert make(p=1.0)(x[0], loss_fn=loss).shape == (1, 3, 16, 16)
+    assert make(p=1.0, keepdim=True)(x[0], loss_fn=loss).shape == (3, 16, 16)
+    assert make(p=1.0, keepdim=True)(x[0], grad=x[0]).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_dtypes(make, x, dtype):
+    views = make(p=1.0)(x.to(dtype), loss_fn=lambda v: v.float().square().sum())
+    assert views.dtype == dtype
+
+
+def test_gradient_of_later_steps_reaches_the_images(make, x, loss_fn):
+    """kornia's augmentations are differentiable: this one is the identity plus a constant."""
+    x = x.requires_grad_()
+    make(p=1.0)(x, loss_fn=loss_fn).sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+class TestContainers:
+    @pytest.mark.parametrize("container", [K.AugmentationSequential, K.ImageSequential])
+    def test_bound_bind_and_replay(self, make, x, loss_fn, container):
+        aug = make(p=0.5)
+        kwargs = {"data_keys": ["input"]} if container is K.AugmentationSequential else {}
+        pipeline = container(K.RandomHorizontalFlip(p=0.5), aug, K.RandomGrayscale(p=0.5), **kwargs)
+        with aug.bound(loss_fn):
+            views = pipeline(x)
+        replayed = pipeline(x, params=pipeline._params)
+        assert torch.equal(replayed, views)
+        nested = container(container(aug, **kwargs), K.RandomHorizontalFlip(), **kwargs)
+        with aug.bound(loss_fn):
+            assert nested(x).shape == x.shape
+
+    def test_masks_boxes_keypoints_and_dicts_pass(self, make, x, loss_fn):
+        aug = make(p=1.0)
+        keys = ["input", "mask", "bbox_xyxy", "keypoints", "class"]
+        pipeline = K.AugmentationSequential(aug, data_keys=keys)
+        mask, boxes = torch.rand(4, 1, 16, 16), torch.tensor([[[1.0, 2.0, 5.0, 6.0]]]).repeat(4, 1, 1)
+        points, labels = torch.rand(4, 2, 2), torch.arange(4)
+        with aug.bound(loss_fn):
+            out = pipeline(x, mask, boxes, points, labels)
+        assert changed(out[0], x).all()
+        for before, after in zip((mask, boxes, points, labels), out[1:], strict=True):
+            torch.testing.assert_close(after, before)
+        with aug.bound(loss_fn):
+            out = K.AugmentationSequential(aug, data_keys=None)({"input": x, "mask": mask})
+        assert changed(out["input"], x).all()
+        torch.testing.assert_close(out["mask"], mask)
+
+    def test_random_apply(self, make, x, loss_fn):
+        aug = make(p=1.0)
+        pipeline = K.AugmentationSequential(aug, K.RandomGrayscale(p=1.0), data_keys=["input"], random_apply=1)
+        torch.manual_seed(0)
+        with aug.bound(loss_fn):
+            gray = [bool((pipeline(x)[:, 0] == x[:, 0]).all()) for _ in range(8)]
+        assert len(set(gray)) <= 2
+
+    def test_the_autoencoder_stays_frozen_in_a_container_that_trains(self, x, loss_fn):
+        aug = RandomIDAA(tiny_vae(), p=1.0)
+        model = nn.Sequential(K.AugmentationSequential(aug, data_keys=["input"]), nn.Flatten()).train()
+        assert not any(m.training for m in aug.attack.autoencoder.modules())
+        assert not [p for p in model.parameters() if p.requires_grad]
+
+    def test_patches_are_refused(self, x, loss_fn):
+        aug = RandomIDAA(tiny_vae(), p=1.0)
+        pipeline = K.PatchSequential(aug, grid_size=(2, 2), patchwise_apply=False)
+        with aug.bound(loss_fn), pytest.raises(ValueError, match="images are 8x8, and the autoencoder takes 16x16"):
+            pipeline(x)
+
+
+def test_from_pretrained_with_saved_settings(tmp_path, x, loss_fn):
+    IDAATransform(tiny_vae(), 0.3, norm="l2").save_pretrained(tmp_path)
+    aug = RandomIDAA.from_pretrained(tmp_path, p=1.0, steps=2)
+    expected = IDAATransform(tiny_vae(), 0.3, norm="l2", steps=2)(x, loss_fn=loss_fn)
+    torch.testing.assert_close(aug(x, loss_fn=loss_fn), expected, atol=1e-6, rtol=0)
+    assert "norm='l2', steps=2, p=1.0, same_on_batch=False" in repr(aug)
+
+
+@pytest.mark.parametrize("copier", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_copies(make, x, loss_fn, copier):
+    aug = make(p=1.0)
+    assert torch.equal(copier(aug)(x, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))
+
+
+def test_errors(make, x, loss_fn):
+    aug = make(p=0.5)
+    with pytest.raises(ValueError, match="nothing to maximise"):
+        aug(x)
+    aug(x, loss_fn=loss_fn)
+    with pytest.raises(
+        ValueError, match=r"of a batch of shape \(4, 3, 16, 16\) and cannot be replayed on one of shape"
+    ):
+        aug(x[:2], params=aug._params)

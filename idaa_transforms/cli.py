@@ -72,15 +72,15 @@ def list_names(args: argparse.Namespace) -> None:
     """Show the weights that come with the package."""
     from . import hub
 
-    print(f"{'name':20} {'data':14} {'images':>8} {'z':>5} {'beta':>6} {'parameters':>11} {'file':>9}  licence")
+    print(f"{'name':18} {'data':13} {'images':>7} {'z':>4} {'beta':>5} {'parameters':>10} {'file':>8}  licence")
     for row in hub.list_pretrained():
-        size = "x".join(map(str, row["image_size"]))
-        file = f"{row['megabytes']:.1f} MB" if row["megabytes"] else "not here"
-        parameters = f"{row['parameters'] / 1e6:.2f} M"
-        print(
-            f"{row['name']:20} {row['data']:14} {size:>8} {row['latent_dim']:5} {row['beta']:6g} {parameters:>11} "
-            f"{file:>9}  {row['license']}"
-        )
+        if "megabytes" not in row:
+            print(f"{row['name']:18} {row['data']:13} {row['source']}")
+            continue
+        size, parameters = "x".join(map(str, row["image_size"])), f"{row['parameters'] / 1e6:.2f} M"
+        file = f"{row['megabytes']:.1f} MB"
+        start = f"{row['name']:18} {row['data']:13} {size:>7} {row['latent_dim']:4} {row['beta']:5g}"
+        print(f"{start} {parameters:>10} {file:>8}  {row['license']}")
 
 
 def push(args: argparse.Namespace) -> None:

@@ -1,14 +1,8 @@
-"""Pretrained autoencoders: names, folders and the Hugging Face Hub. Safetensors and plain JSON, nothing is executed.
-
-A folder or repository holds ``config.json`` (format version, class and arguments of the autoencoder, settings of the
-transform), ``model.safetensors`` and a model card, ``README.md``.
-"""
+"""Pretrained autoencoders by name: those of this release, folders, and repositories on the Hugging Face Hub."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,29 +10,26 @@ from typing import Any, NamedTuple
 import torch
 
 from .attack import Parameters
-from .autoencoders import ConvVAE
 from .autoencoders.diffusers import WEIGHTS as DIFFUSERS_WEIGHTS
 from .autoencoders.diffusers import load_diffusers
+from .files import AUTOENCODERS, CONFIG, WEIGHTS, WeightsError, check_hash, read_config, read_weights, save
 
-FORMAT_VERSION = 1
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-AUTOENCODERS = {"ConvVAE": ConvVAE}
+__all__ = ["PRETRAINED", "WeightsError", "Where", "find", "list_pretrained", "load", "push", "save"]
 
 
 class Pretrained(NamedTuple):
-    """Weights that this package ships."""
+    """Weights that belong to this release. The narrow ones are in the package; the others in weights/ of a checkout or,
+    once they are published, at one commit of a repository on the Hub."""
 
     data: str
     sha256: str
+    repository: str | None = None
+    revision: str | None = None  # a commit, 40 hexadecimal digits
 
 
 PRETRAINED = {
     "cifar10-vae": Pretrained("CIFAR-10", "4ede6e2fc5eb01d0bf95389aea0233ca708903a5634e628136e6f69fb4bf016a"),
 }
-
-
-class WeightsError(OSError):
-    """Weights that cannot be found or read, or are not what they should be."""
 
 
 class Where(NamedTuple):
@@ -66,7 +57,7 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, di
         WeightsError: with what is wrong and what to do about it.
     """
     folder = find(name, where)
-    config = _read_config(folder / CONFIG)
+    config = read_config(folder / CONFIG)
     if "_class_name" in config:
         try:
             return load_diffusers(folder, config["_class_name"]), {}
@@ -77,13 +68,13 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, di
     if not weights.is_file():
         raise WeightsError(f"{folder} has no {WEIGHTS}; save it again with save_pretrained, or download it anew")
     if os.fspath(name) in PRETRAINED:
-        _check_hash(weights, PRETRAINED[os.fspath(name)].sha256)
+        check_hash(weights, PRETRAINED[os.fspath(name)].sha256)
     try:
         with torch.device("meta"):  # no memory and no random numbers for weights that are read next
             autoencoder = build(**arguments)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"{folder / CONFIG} does not describe a {build.__name__}: {error}") from error
-    autoencoder.load_state_dict(_read_weights(weights, autoencoder.state_dict()), assign=True)
+    autoencoder.load_state_dict(read_weights(weights, autoencoder.state_dict()), assign=True)
     settings = config.get("transform", {})
     if unknown := set(settings) - {"eps", *Parameters.__annotations__}:
         raise WeightsError(f"{folder / CONFIG} has unknown settings {sorted(unknown)} under 'transform'; remove them")
@@ -91,18 +82,26 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, di
 
 
 def list_pretrained() -> list[dict[str, Any]]:
-    """What comes with the package, one dict a name: name, data, image_size, latent_dim, beta, parameters (of the
-    network), license, megabytes (None where the weights are not in this installation)."""
+    """What belongs to this release, one dict a name: name, data, image_size, latent_dim, beta, parameters (of the
+    network), license, megabytes (of the file), source."""
     found = []
     for name, about in PRETRAINED.items():
-        folder = find(name)
-        config = _read_config(folder / CONFIG)["autoencoder"]
+        try:
+            folder = find(name, Where(local_files_only=True))
+        except WeightsError as error:
+            found.append({"name": name, "data": about.data, "source": str(error)})
+            continue
+        config = read_config(folder / CONFIG)["autoencoder"]
         with torch.device("meta"):
             parameters = sum(p.numel() for p in AUTOENCODERS[config.pop("class")](**config).parameters())
         shown = {key: config[key] for key in ("image_size", "latent_dim", "beta")}
-        file = folder / WEIGHTS
-        size = round(file.stat().st_size / 1e6, 1) if file.exists() else None
-        rest = {"parameters": parameters, "license": "Apache-2.0", "megabytes": size}
+        size = round((folder / WEIGHTS).stat().st_size / 1e6, 1)
+        rest: dict[str, Any] = {
+            "parameters": parameters,
+            "license": "Apache-2.0",
+            "megabytes": size,
+            "source": str(folder),
+        }
         found.append({"name": name, "data": about.data, **shown, **rest})
     return found
 
@@ -129,37 +128,11 @@ def push(folder: str | os.PathLike[str], repository: str, *, private: bool = Fal
     return str(commit.commit_url)
 
 
-def save(
-    autoencoder: ConvVAE, folder: str | os.PathLike[str], settings: dict[str, Any], dtype: torch.dtype | None = None
-) -> Path:
-    """Write ``autoencoder`` and the transform's ``settings`` to ``folder``, weights as ``dtype`` if one is given."""
-    from safetensors.torch import save_file
-
-    if type(autoencoder).__name__ not in AUTOENCODERS:
-        raise TypeError(f"only {sorted(AUTOENCODERS)} can be saved, not a {type(autoencoder).__name__}")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        key: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
-        for key, value in autoencoder.state_dict().items()
-    }
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
-    config = {
-        "format_version": FORMAT_VERSION,
-        "library_name": "idaa_transforms",
-        "autoencoder": {"class": type(autoencoder).__name__, **autoencoder.config},
-        "transform": settings,
-    }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    return folder
-
-
 def find(name: str | os.PathLike[str], where: Where = ANYWHERE) -> Path:
     """The folder that holds ``name``, downloaded where it has to be."""
     text = os.fspath(name)
     if text in PRETRAINED:
-        inside, checkout = Path(__file__).parent / "weights" / text, Path(__file__).parents[1] / "weights" / text
-        return inside if inside.is_dir() else checkout
+        return _find_pretrained(text, where)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return folder / (where.subfolder or "")
@@ -170,6 +143,18 @@ def find(name: str | os.PathLike[str], where: Where = ANYWHERE) -> Path:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise WeightsError(f"unknown name {text!r}; {hint}There is: {_known()}")
     return _download(text, where)
+
+
+def _find_pretrained(name: str, where: Where) -> Path:
+    here, about = Path(__file__), PRETRAINED[name]
+    for folder in (here.parent / "weights" / name, here.parents[1] / "weights" / name):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    if about.repository is not None:
+        return _download(about.repository, where._replace(revision=about.revision))
+    raise WeightsError(
+        f"the weights of {name!r} are not in this installation; they come with a checkout, in weights/{name}"
+    )
 
 
 def _known() -> str:
@@ -197,7 +182,7 @@ def _download(repository: str, where: Where) -> Path:
     file = CONFIG
     try:
         config = get(file)
-        file = DIFFUSERS_WEIGHTS if "_class_name" in _read_config(config) else WEIGHTS
+        file = DIFFUSERS_WEIGHTS if "_class_name" in read_config(config) else WEIGHTS
         get(file)
     except errors.GatedRepoError as error:
         raise WeightsError(f"{said} is gated; ask for access on its page, then `hf auth login` or token=") from error
@@ -219,59 +204,3 @@ def _download(repository: str, where: Where) -> Path:
     except Exception as error:  # the client passes on whatever its HTTP library raises
         raise WeightsError(f"downloading {file} of {said} failed: {error}") from error
     return config.parent
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text())
-        if "_class_name" in config:  # of diffusers
-            return config
-        version, name = config["format_version"], config["autoencoder"]["class"]
-    except FileNotFoundError as error:
-        raise WeightsError(
-            f"there is no {file}; a folder of weights is made by save_pretrained or train-vae"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{file} is not a config of this library ({error!r}); save the weights again") from error
-    if version != FORMAT_VERSION:
-        raise WeightsError(
-            f"{file} has format version {version!r}, and this release reads {FORMAT_VERSION}; "
-            "upgrade: pip install -U idaa_transforms"
-        )
-    if name not in AUTOENCODERS:
-        raise WeightsError(f"{file} names the autoencoder {name!r}; this release has {sorted(AUTOENCODERS)}")
-    return config
-
-
-def _read_weights(file: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of ``file``, floats as float32, after a look whether they are the ``expected`` ones."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(file)
-    except SafetensorError as error:
-        raise WeightsError(
-            f"{file} is truncated, damaged or not safetensors at all ({error}); download or save it again"
-        ) from error
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    if missing or extra:
-        raise WeightsError(
-            f"{file} does not fit its config: missing {missing or 'nothing'}, not known {extra or 'nothing'}"
-        )
-    for key, value in state.items():
-        if value.shape != expected[key].shape:
-            raise WeightsError(
-                f"{file} does not fit its config: {key} has shape {tuple(value.shape)} instead of "
-                f"{tuple(expected[key].shape)}"
-            )
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-
-
-def _check_hash(file: Path, expected: str) -> None:
-    with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != expected:
-        raise WeightsError(
-            f"{file} has sha256 {found[:12]}..., not the {expected[:12]}... this release ships; reinstall the package"
-        )

@@ -1,5 +1,6 @@
 """Weights by name, folder and repository: loaded exactly, or refused with one clear error."""
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -14,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from idaa_transforms import IDAATransform, hub
 from idaa_transforms.cli import main
-from idaa_transforms.hub import CONFIG, WEIGHTS, WeightsError
+from idaa_transforms.files import CONFIG, WEIGHTS
+from idaa_transforms.hub import WeightsError
 
 
 @pytest.fixture
@@ -241,8 +243,8 @@ class TestHub:
             hub.push(folder, "me/vae")
         assert len(server.requests) == asked
 
-    def test_what_the_hub_does_not_have(self, server):
-        server.commit("me/vae", {CONFIG: b"{}"})
+    def test_what_the_hub_does_not_have(self, server, folder):
+        server.commit("me/vae", {CONFIG: (folder / CONFIG).read_bytes()})
         server.commit("me/other", {"model.bin": b"x"})
         server.gated.add("me/gated")
         for name, revision, message in (
@@ -287,6 +289,23 @@ class TestHub:
         else:
             with pytest.raises(WeightsError, match=r"not in the cache.*HF_HUB_OFFLINE.*'cifar10-vae'"):
                 IDAATransform.from_pretrained("me/vae")
+
+    def test_names_that_are_not_in_the_package(self, server, folder, monkeypatch):
+        commit = server.commit("team/far-vae", files_of(folder))
+        server.commit("team/far-vae", {CONFIG: b"moved on"})
+        digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+        far = {
+            "far-vae": hub.Pretrained("data", digest, "team/far-vae", commit),
+            "lost-vae": hub.Pretrained("data", digest),
+        }
+        monkeypatch.setattr(hub, "PRETRAINED", hub.PRETRAINED | far)
+        with pytest.raises(WeightsError, match="not in the cache"):
+            IDAATransform.from_pretrained("far-vae", local_files_only=True)
+        assert "not in the cache" in hub.list_pretrained()[-2]["source"]
+        assert IDAATransform.from_pretrained("far-vae").eps == 0.2
+        assert hub.list_pretrained()[-2]["latent_dim"] == 8
+        with pytest.raises(WeightsError, match="'lost-vae' are not in this installation; they come with a checkout"):
+            IDAATransform.from_pretrained("lost-vae")
 
 
 def test_list(capsys):

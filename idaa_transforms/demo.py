@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .extras import require
 from .losses import nt_xent
 from .pictures import save_grid
 from .sample import cifar10_sample
@@ -20,6 +21,7 @@ CLAE_EPS = 0.006  # the paper's 0.03 on normalised pixels, in units of [0, 1]
 
 def demo(out: Path, weights: str = "cifar10-vae", steps: int = 40, device: str = "cpu") -> None:
     """Train a small encoder with NT-Xent on clean pairs and IDAA views, then compare what views do to its loss."""
+    require("all", "kornia", "timm", "tqdm", "matplotlib")
     import kornia.augmentation as K
     import timm
     from tqdm import trange

@@ -10,14 +10,13 @@ from torch import Tensor
 
 from .attack import Attack
 from .closures import Bindable
+from .extras import require
 from .functional import Loss
 from .transform import CLAETransform, IDAATransform
 
-try:
-    import kornia
-    from kornia.augmentation import IntensityAugmentationBase2D
-except ImportError as error:
-    raise ImportError("kornia is needed here: pip install 'idaa_transforms[kornia]'") from error
+require("kornia", "kornia")
+import kornia  # noqa: E402
+from kornia.augmentation import IntensityAugmentationBase2D  # noqa: E402
 
 if tuple(int(part) for part in kornia.__version__.split(".")[:2]) < (0, 9):
     raise ImportError(

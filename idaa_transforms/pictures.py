@@ -7,6 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from .extras import require
+
 
 def save_grid(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
     """Write a PNG with one labelled row of images each.
@@ -16,10 +18,9 @@ def save_grid(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
         file: where to; its folder is made.
         title: above the grid.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("pictures need matplotlib: pip install 'idaa_transforms[plot]'") from error
+    require("plot", "matplotlib")
+    from matplotlib.figure import Figure
+
     columns = max(map(len, rows.values()))
     figure = Figure(figsize=(1.5 + columns, 0.5 + 1.03 * len(rows)), dpi=140, layout="constrained")
     figure.suptitle(title, fontsize=10)

@@ -1,6 +1,7 @@
 """The examples and the demo run as they stand, on real images and real weights."""
 
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,8 +44,6 @@ def test_an_error_is_one_line(capsys):
 
 def test_import_needs_no_extra(monkeypatch):
     """The core imports none of the extras."""
-    import subprocess
-
     code = """
 import sys
 for extra in ("kornia", "timm", "matplotlib", "tqdm", "diffusers", "lightly"):
@@ -57,3 +56,23 @@ print((views != x).any().item())
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "call", "extra"),
+    [
+        ("kornia", "import idaa_transforms.kornia", "kornia"),
+        ("timm", "from idaa_transforms.cli import main; main(['demo'])", "all"),
+        ("matplotlib", "from idaa_transforms.pictures import save_grid; save_grid({}, None, '')", "plot"),
+        (
+            "diffusers",
+            "from idaa_transforms.autoencoders.diffusers import *; load_diffusers(None, 'VQModel')",
+            "diffusers",
+        ),
+    ],
+)
+def test_a_missing_extra_is_named(missing, call, extra):
+    code = f"import sys; sys.modules[{missing!r}] = None; {call}"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert f"{missing} is needed for this: pip install 'idaa_transforms[{extra}]'" in run.stderr

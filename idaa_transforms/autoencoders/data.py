@@ -12,6 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets
 from torchvision.transforms import v2
 
+from ..extras import require
+
 IN_MEMORY = 2 << 30
 """Bytes of uint8 images up to which a set is kept on the device; larger ones stream through a DataLoader."""
 
@@ -107,6 +109,7 @@ def batches(
 
 
 def _from_arrays(file: Path, size: int | None) -> Images:
+    require("train", "numpy")
     import numpy as np
 
     if not file.exists():
@@ -142,6 +145,7 @@ def _torchvision(name: str, root: Path) -> tuple[Any, Any]:
 
 
 def _load_all(pictures: Dataset[Tensor], workers: int) -> Tensor:
+    require("train", "tqdm")
     from tqdm import tqdm
 
     loader = DataLoader(pictures, batch_size=256, num_workers=workers)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..extras import require
 from .wrap import explained_variance
 
 CLASSES = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")
@@ -68,10 +69,9 @@ def load_diffusers(folder: Path, name: str) -> DiffusersAutoencoder:
     """
     if name not in CLASSES:
         raise ValueError(f"the config names the class {name!r}; of diffusers this release loads {CLASSES}")
-    try:
-        import diffusers
-    except ImportError as error:
-        raise ImportError(f"{name} needs diffusers: pip install 'idaa_transforms[diffusers]'") from error
+    require("diffusers", "diffusers")
+    import diffusers
+
     model, info = getattr(diffusers, name).from_pretrained(
         folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
     )

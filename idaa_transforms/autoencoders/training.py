@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from ..extras import require
 from .conv import ConvVAE
 from .data import Images, batches
 from .evaluation import normalised, save_samples
@@ -82,6 +83,7 @@ def train_vae(
     Returns:
         The number of epochs done. ``vae`` is in eval mode then.
     """
+    require("train", "kornia", "matplotlib", "tqdm")
     from tqdm import tqdm
 
     device = next(vae.parameters()).device

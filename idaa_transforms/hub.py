@@ -28,7 +28,7 @@ class Pretrained(NamedTuple):
 
 
 PRETRAINED = {
-    "cifar10-vae": Pretrained("CIFAR-10", "4ede6e2fc5eb01d0bf95389aea0233ca708903a5634e628136e6f69fb4bf016a"),
+    "cifar10-vae": Pretrained("CIFAR-10", "32489795bfb0ea8542962e49be25035003c9d6afe3c2770ab298e14bbf773684"),
 }
 
 

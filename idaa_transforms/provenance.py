@@ -19,7 +19,7 @@ def provenance() -> dict[str, str]:
     """Command, commit (or release), machine, versions and date of this process, as strings. Of absolute paths the
     command has the last part only: the rest is nobody else's."""
     program, *arguments = (Path(arg).name if arg.startswith("/") else arg for arg in sys.argv)
-    start = ["idaa"] if program in ("idaa", "cli.py", "__main__.py") else ["python", program]
+    start = ["idaa"] if Path(program).name in ("idaa", "cli.py", "__main__.py") else ["python", program]
     return {
         "command": shlex.join([*start, *arguments]),
         "commit": _commit(),

@@ -35,17 +35,16 @@ views = aug(x, loss_fn=loss_fn)                 # x: (B, {channels}, {height}, {
 ## The network
 
 `ConvVAE`: {height}x{width} images, a latent of {latent_dim} numbers, {parameters:.2f} M parameters. Images are
-normalised by mean {mean} and std {std}. Stored as float16, computed in float32.
-`eps` is in units of {latent_scale}; the prior is N(0, I).
+normalised by mean {mean}, std {std}. Stored as float16, computed in float32.
+`eps` is in units of {latent_scale:g}, the scale of the prior N(0, I).
 
 ## Training
 
 Data: {data}
 
 Objective: |x - D(z)|^2 / 2 + beta KL(q(z|x) || N(0, I)) in nats an image, on normalised pixels, z drawn from q(z|x),
-with beta = {beta:g} (the authors' kl = {authors_kl:g}). Adam, betas {betas}, learning rate {lr:g} falling linearly
-to 0 over {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}, on SimCLR's
-random augmentation without blur.
+with beta = {beta:g} (the authors' kl = {authors_kl:g}). Adam with betas {betas}, learning rate {lr:g} falling linearly
+to 0, {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}; SimCLR's random augmentation without blur.
 
 ## Measured
 

@@ -7,7 +7,8 @@ from idaa_transforms.provenance import provenance
 
 
 def test_command_without_absolute_paths(monkeypatch):
-    for program, start in (("/usr/bin/idaa", "idaa"), ("benchmarks/x.py", "python benchmarks/x.py")):
+    programs = {"/usr/bin/idaa": "idaa", ".venv/bin/idaa": "idaa", "benchmarks/x.py": "python benchmarks/x.py"}
+    for program, start in programs.items():
         monkeypatch.setattr(sys, "argv", [program, "train-vae", "/secret/place/data.npz", "--about", "two words"])
         run = provenance()
         assert run["command"] == f"{start} train-vae data.npz --about 'two words'"

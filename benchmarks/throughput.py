@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import harness
@@ -31,17 +32,17 @@ def resnet18() -> nn.Module:
     return model.train()
 
 
-def authors_views(x: Tensor, model: nn.Module, vae: nn.Module, codec: Any, eps: float) -> Tensor:
+def authors_views(x: Tensor, model: nn.Module, vae: nn.Module, encode: Any, decode: Any, eps: float) -> Tensor:
     """Their order of operations, in our words: gradients of all parameters, the anchor encoded again, D(z) thrice."""
     with torch.no_grad():
-        z = codec.encode(x)
-        residual = x - codec.decode(z)
+        z = encode(x)
+        residual = x - decode(z)
     z = nn.Parameter(z)
     vae.requires_grad_(True)
-    nt_xent(model(x), model(residual + codec.decode(z))).mean().backward()
+    nt_xent(model(x), model(residual + decode(z))).mean().backward()
     with torch.no_grad():
         z += eps * z.grad.sign()
-        views = residual + codec.decode(z)
+        views = residual + decode(z)
     vae.requires_grad_(False)
     vae.zero_grad()
     model.zero_grad()
@@ -61,7 +62,7 @@ def cases(batch: int, device: str, dtype: torch.dtype, channels_last: bool) -> d
     if dtype != torch.float32:
         idaa = idaa.to(dtype)
     clae = CLAETransform(0.006).to(device)
-    codec, vae = idaa.codec, idaa.autoencoder
+    encode, decode = idaa.codec.encode, partial(idaa.codec.decode, size=x.shape[2:])
     autocast = lambda: torch.autocast(device.split(":")[0], dtype, enabled=dtype != torch.float32)  # noqa: E731
 
     def forward(v: Tensor) -> Tensor:
@@ -79,14 +80,14 @@ def cases(batch: int, device: str, dtype: torch.dtype, channels_last: bool) -> d
 
     def authors() -> None:
         with autocast():
-            authors_views(x, model, vae, codec, idaa.eps)
+            authors_views(x, model, idaa.autoencoder, encode, decode, idaa.eps)
 
     with torch.no_grad():
-        anchor, z = forward(x), codec.encode(x)
+        anchor, z = forward(x), encode(x)
     gradient = torch.randn_like(x)
     with torch.enable_grad():
         leaf, latent = x.clone().requires_grad_(), z.clone().requires_grad_()
-        loss, image = nt_xent(forward(leaf), anchor).sum(), codec.decode(latent)
+        loss, image = nt_xent(forward(leaf), anchor).sum(), decode(latent)
     no_grad = torch.no_grad()
     return {
         "(a) authors' order of operations": authors,
@@ -95,8 +96,8 @@ def cases(batch: int, device: str, dtype: torch.dtype, channels_last: bool) -> d
         "(c) grad=": lambda: idaa(x, grad=gradient),
         "(d) CLAE, loss_fn=": lambda: clae(x, loss_fn=lambda v: nt_xent(forward(v), anchor)),
         "(e) two-view SimCLR step": simclr_step,
-        "(f) E forward": no_grad(lambda: codec.encode(x)),
-        "(f) D forward": no_grad(lambda: codec.decode(z)),
+        "(f) E forward": no_grad(lambda: encode(x)),
+        "(f) D forward": no_grad(lambda: decode(z)),
         "(f) D backward to z": lambda: torch.autograd.grad(image, latent, gradient, retain_graph=True),
         "(f) model forward": lambda: forward(leaf),
         "(f) model backward to its input": lambda: torch.autograd.grad(loss, leaf, retain_graph=True),

@@ -1,0 +1,60 @@
+"""The benchmarks run and write what their tables say. How fast anything is, is not tested."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from idaa_transforms.sample import cifar10_sample
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run a benchmark's main with arguments; returns its JSON and what it printed."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import harness
+
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results")
+
+    def run(name, *arguments):
+        monkeypatch.setattr(sys, "argv", [f"benchmarks/{name}.py", *map(str, arguments)])
+        __import__(name).main()
+        (file,) = (tmp_path / "results").glob("*.json")
+        return json.loads(file.read_text()), capsys.readouterr().out
+
+    return run
+
+
+def test_throughput(run):
+    result, out = run("throughput", "--batch", 2, "--repeats", 2)
+    assert result["run"]["command"] == "python benchmarks/throughput.py --batch 2 --repeats 2"
+    medians = {name: case["median"] for name, case in result["rows"][0]["ms"].items()}
+    ratio = medians["(c) grad="] / medians["(e) two-view SimCLR step"]
+    assert f"| {ratio:.2f} |" in out
+    assert out.count("(b') loss_fn=") == 3
+
+
+def test_vae_sweep(run, tmp_path):
+    images = (cifar10_sample()[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    np.savez(tmp_path / "toy.npz", x_train=np.concatenate([images] * 3), x_test=images)
+    options = ["--latent-dim", 2, 4, "--beta", 0.1, 6.4, "--epochs", 1, "--images", 128, "--runs", tmp_path / "runs"]
+    result, out = run("vae_sweep", tmp_path / "toy.npz", *options)
+    assert [(row["latent_dim"], row["beta"]) for row in result["rows"]] == [(2, 0.1), (2, 6.4), (4, 0.1), (4, 6.4)]
+    assert result["settings"]["images"] == 128
+    assert f"| {result['rows'][0]['mse']:.3f} |" in out
+    assert (tmp_path / "results" / "vae-sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_interleaved_medians(run, monkeypatch):
+    import harness
+
+    calls = []
+    cases = {name: (lambda name=name: calls.append(name)) for name in "ab"}
+    measured = harness.measure(cases, repeats=5, device="cpu", warmup=1)
+    assert sorted(calls) == ["a"] * 6 + ["b"] * 6
+    assert all(set(calls[i : i + 2]) == {"a", "b"} for i in range(0, 12, 2))
+    assert measured["a"]["min"] <= measured["a"]["q1"] <= measured["a"]["median"] <= measured["a"]["q3"]

@@ -43,6 +43,7 @@ def save(
     config = {
         "format_version": FORMAT_VERSION,
         "library_name": "idaa_transforms",
+        "weights_sha256": _sha256(folder / WEIGHTS),
         "autoencoder": {"class": type(autoencoder).__name__, **autoencoder.config},
         "transform": settings,
     }
@@ -98,11 +99,16 @@ def read_weights(file: Path, expected: dict[str, torch.Tensor]) -> dict[str, tor
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
-def check_hash(file: Path, expected: str) -> None:
-    """Raise unless ``file`` has the sha256 ``expected``."""
+def check_hash(file: Path, *expected: str | None) -> None:
+    """Raise unless ``file`` has each sha256 of ``expected`` that is not None."""
+    for digest in filter(None, expected):
+        if (found := _sha256(file)) != digest:
+            raise WeightsError(
+                f"{file} has sha256 {found[:12]}..., not {digest[:12]}... as it should: it is damaged or not what was "
+                "saved; download it again, or reinstall the package"
+            )
+
+
+def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != expected:
-        raise WeightsError(
-            f"{file} has sha256 {found[:12]}..., not the {expected[:12]}... this release ships; reinstall the package"
-        )
+        return hashlib.file_digest(stream, "sha256").hexdigest()

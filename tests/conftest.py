@@ -19,13 +19,18 @@ def tiny_vae(image_size=16, latent_dim=8, channels=3, seed=0, **config) -> ConvV
     torch.manual_seed(seed)
     config = {"width": 8, "mean": [0.5] * channels, "std": [0.25] * channels} | config
     vae = ConvVAE(image_size, latent_dim, channels=channels, **config)
-    for module in vae.modules():
+    return randomise(vae)
+
+
+def randomise(model):
+    """Batch norms as after some training; in eval mode."""
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
             module.running_mean.normal_(std=0.2)
             module.running_var.uniform_(0.5, 1.5)
-    return vae.eval()
+    return model.eval()
 
 
 class Encoder(nn.Module):

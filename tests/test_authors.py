@@ -2,23 +2,12 @@
 
 import pytest
 import torch
-from conftest import tiny_vae
+from conftest import randomise, tiny_vae
 from reference import AuthorsVAE, authors_views
-from torch import nn
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders.authors import load_authors_checkpoint
 from idaa_transforms.cli import main
-
-
-def randomise(model):
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.2)
-            module.running_mean.normal_(std=0.2)
-            module.running_var.uniform_(0.5, 1.5)
-    return model.eval()
 
 
 @pytest.mark.parametrize(("size", "latent_dim"), [(32, 128), (32, 512), (64, 512), (84, 512), (224, 3072)])

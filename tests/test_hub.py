@@ -70,7 +70,7 @@ class TestShipped:
         (tmp_path / WEIGHTS).write_bytes(copy)
         (tmp_path / CONFIG).write_bytes((source / CONFIG).read_bytes())
         monkeypatch.setattr(hub, "find", lambda *_: tmp_path)
-        with pytest.raises(WeightsError, match=r"sha256.*this release ships; reinstall"):
+        with pytest.raises(WeightsError, match=r"has sha256 .* as it should: it is damaged"):
             hub.load("cifar10-vae")
 
     def test_no_network_is_touched(self):
@@ -133,18 +133,34 @@ def edit_weights(folder, change):
     state = load_file(folder / WEIGHTS)
     change(state)
     save_file(state, folder / WEIGHTS)
+    forget_hash(folder)
+
+
+def forget_hash(folder):
+    edit_config(folder, weights_sha256=None)
 
 
 def make_pickle(folder):
     (folder / WEIGHTS).write_bytes(pickle.dumps({"evil": print}))
 
 
+def flip_a_byte(folder):
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-5] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+
+
 DAMAGE = {
+    "a byte flipped": (flip_a_byte, "has sha256 .* as it should: it is damaged or not what was saved"),
     "no config": (lambda f: (f / CONFIG).unlink(), "there is no .*config.json"),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), "has no model.safetensors"),
-    "truncated": (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-10]), "truncated, damaged"),
-    "empty": (lambda f: (f / WEIGHTS).write_bytes(b""), "truncated, damaged"),
-    "pickle": (make_pickle, "not safetensors at all"),
+    "truncated": (
+        lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-10]),
+        "truncated, damaged|damaged or",
+    ),
+    "empty": (lambda f: (f / WEIGHTS).write_bytes(b""), "it is damaged"),
+    "empty, of an unknown hash": (lambda f: [(f / WEIGHTS).write_bytes(b""), forget_hash(f)], "truncated, damaged"),
+    "pickle": (lambda f: [make_pickle(f), forget_hash(f)], "not safetensors at all"),
     "not JSON": (lambda f: (f / CONFIG).write_text("{"), "not a config of this library"),
     "foreign config": (lambda f: (f / CONFIG).write_text('{"model_type": "bert"}'), "not a config of this library"),
     "future": (lambda f: edit_config(f, format_version=2), "format version 2, and this release reads 1; upgrade"),
@@ -239,7 +255,7 @@ class TestHub:
             hub.push(folder, "me/vae")
         (folder / WEIGHTS).write_bytes(b"")
         asked = len(server.requests)
-        with pytest.raises(WeightsError, match="truncated, damaged"):
+        with pytest.raises(WeightsError, match="it is damaged"):
             hub.push(folder, "me/vae")
         assert len(server.requests) == asked
 
@@ -259,8 +275,9 @@ class TestHub:
 
     def test_wrong_bytes_are_found_out(self, server, folder):
         server.commit("me/vae", files_of(folder))
+        IDAATransform.from_pretrained("me/vae", cache_dir=folder.parent / "another")
         server.wrong = True
-        with pytest.raises(WeightsError):
+        with pytest.raises(WeightsError, match=r"has sha256 .* it is damaged|not a config"):
             IDAATransform.from_pretrained("me/vae")
 
     def test_half_a_file_is_no_file(self, server, folder):

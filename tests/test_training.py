@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_data import PICTURES, write
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
@@ -109,6 +110,28 @@ def test_from_a_command_to_a_transform(tmp_path, capsys):
     aug = IDAATransform.from_pretrained(tmp_path / "toy-vae")
     x = cifar10_sample()[0]
     assert (aug(x, loss_fn=lambda v: v.square().sum()) != x).flatten(1).any(1).all()
+
+
+def test_from_a_folder_of_pictures_to_a_transform(tmp_path):
+    """One command, and the path of what it wrote."""
+    write(tmp_path / "pictures", PICTURES, size=(40, 30))
+    run = [
+        sys.executable,
+        "-m",
+        "idaa_transforms.cli",
+        "train-vae",
+        "pictures",
+        "--out",
+        "my-vae",
+        "--image-size",
+        "24",
+    ]
+    options = ["--epochs", "1", "--batch-size", "20", "--width", "16", "--latent-dim", "4"]
+    subprocess.run([*run, *options], cwd=tmp_path, check=True, capture_output=True)
+    aug = IDAATransform.from_pretrained(tmp_path / "my-vae")
+    assert aug.autoencoder.image_size == (24, 24)
+    assert aug.autoencoder.mean == (0.485, 0.456, 0.406)
+    assert "`idaa train-vae pictures --out my-vae --image-size 24" in (tmp_path / "my-vae" / "README.md").read_text()
 
 
 def test_a_file_without_images(tmp_path):

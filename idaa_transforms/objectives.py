@@ -1,0 +1,86 @@
+"""Ready closures: what to raise, for the usual methods. Each returns a ``loss_fn(views)`` for a transform.
+
+``embed`` is the model up to its projector. An anchor is an embedding that is made once, outside, and held fixed: of the
+*other* view of the image unless said otherwise. At the start of an attack the view is the image itself, so what a loss
+says about its distance to an anchor of the very same image has no slope there; each docstring says where it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from .functional import Loss
+from .losses import info_nce, instance_spreading, nt_xent
+
+Embed = Callable[[Tensor], Tensor]
+
+
+def simclr(embed: Embed, anchor: Tensor, temperature: float = 0.5) -> Loss:
+    """NT-Xent with ``anchor`` (B, D), of the other view or, as in the IDAA paper, of the same image.
+
+    With the same image the direction comes from the negatives alone; with the other view the positive pair pulls too.
+    """
+    anchor = anchor.detach()
+    return lambda views: nt_xent(embed(views), anchor, temperature)
+
+
+def plain(embed: Embed, anchor: Tensor, temperature: float = 0.1) -> Loss:
+    """One-directional InfoNCE, rows ``anchor`` (B, D), columns the views; the paper anchors on the same image, where
+    the negatives give the direction."""
+    anchor = anchor.detach()
+    return lambda views: info_nce(anchor, embed(views), temperature)
+
+
+def uel(embed: Embed, anchor: Tensor, temperature: float = 0.1) -> Loss:
+    """The instance loss of UEL on [anchor; views]; on the same image, as in the paper, the spreading term gives the
+    direction."""
+    anchor = anchor.detach()
+    return lambda views: instance_spreading(anchor, embed(views), temperature)
+
+
+def simsiam(embed: Embed, predictor: Embed, anchor: Tensor) -> Loss:
+    """-cos(predictor(embed(view)), anchor): SimSiam and, with the target network's embedding as anchor, BYOL.
+
+    The predictor is not the identity, so that the cosine is below 1 and has a slope also on the same image.
+    """
+    anchor = anchor.detach()
+    return lambda views: -F.cosine_similarity(predictor(embed(views)), anchor, dim=1)
+
+
+def moco(embed: Embed, keys: Tensor, queue: Tensor, temperature: float = 0.2) -> Loss:
+    """InfoNCE of the views against ``keys`` (B, D) of the momentum encoder and a ``queue`` (K, D), which is read only:
+    enqueue in the training step. Direction from the queue, and from the keys of the other view."""
+    keys, queue = keys.detach(), queue.detach().clone()
+    return lambda views: info_nce(embed(views), keys, temperature, queue)
+
+
+def swav(embed: Embed, prototypes: Embed, codes: Tensor, temperature: float = 0.1) -> Loss:
+    """Cross-entropy of the views' prototype scores against ``codes`` (B, K), the other view's assignment (SwAV, Caron
+    et al., NeurIPS 2020). Codes are sharper than the scores, so that there is a slope."""
+    codes = codes.detach()
+    scores = lambda views: prototypes(F.normalize(embed(views), dim=1)) / temperature  # noqa: E731
+    return lambda views: -(codes * scores(views).log_softmax(1)).sum(1)
+
+
+def redundancy(embed: Embed, criterion: Callable[[Tensor, Tensor], Tensor], anchor: Tensor) -> Loss:
+    """Barlow Twins, VICReg and others with a criterion over two batches of embeddings, such as lightly's
+    ``BarlowTwinsLoss()`` or ``VICRegLoss()``. It mixes the batch, so that views depend on their neighbours; the terms
+    on correlations or variances give a direction also on the same image."""
+    anchor = anchor.detach()
+    return lambda views: criterion(embed(views), anchor)
+
+
+def supervised(model: Embed, labels: Tensor, label_smoothing: float = 0.0) -> Loss:
+    """Cross-entropy with the true ``labels`` (B,), as AdvProp raises it. The anchor is the label."""
+    return lambda views: F.cross_entropy(model(views), labels, reduction="none", label_smoothing=label_smoothing)
+
+
+def consistency(model: Embed, logits: Tensor, threshold: float = 0.95) -> Loss:
+    """FixMatch: cross-entropy of the views with the labels that ``logits`` (B, K) of the weak views predict with a
+    confidence of at least ``threshold``. The others have no slope: their views are the images, and are warned of."""
+    confidence, labels = logits.detach().softmax(1).max(1)
+    sure = (confidence >= threshold).float()
+    return lambda views: F.cross_entropy(model(views), labels, reduction="none") * sure

@@ -1,5 +1,7 @@
 """Small real objects that the tests share."""
 
+import json
+
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -7,6 +9,7 @@ from torch import nn
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
+from idaa_transforms.files import CONFIG
 
 settings.register_profile(
     "default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -89,3 +92,21 @@ def device(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     return request.param
+
+
+@pytest.fixture
+def folder(tmp_path):
+    aug = IDAATransform(tiny_vae(), 0.2, norm="l2", steps=2, clip=(0.0, 1.0))
+    aug.save_pretrained(tmp_path / "vae")
+    return tmp_path / "vae"
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / CONFIG).read_text())
+    for path, value in changes.items():
+        *way, last = path.split("__")
+        place = config
+        for key in way:
+            place = place[key]
+        place[last] = value
+    (folder / CONFIG).write_text(json.dumps(config))

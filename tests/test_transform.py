@@ -9,7 +9,6 @@ from conftest import tiny_vae
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from idaa_transforms import CLAETransform, IDAATransform
@@ -226,58 +225,6 @@ def test_repr_is_one_line_that_says_what_is_not_default(vae):
 def test_a_change_of_eps_counts_from_the_next_call(x, aug, loss_fn):
     aug.eps = 0.25
     assert aug.explain(x, loss_fn=loss_fn).delta.abs().max() == 0.25
-
-
-class TestClae:
-    def test_is_the_sign_of_the_pixel_gradient(self, x, loss_fn):
-        leaf = x.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss_fn(leaf).sum(), leaf)
-        assert torch.equal(CLAETransform(0.01)(x, loss_fn=loss_fn), x + 0.01 * gradient.sign())
-
-    def test_many_steps_with_clip(self, x, loss_fn):
-        views = CLAETransform(0.03, steps=5, start="uniform", clip=(0.0, 1.0))(x, loss_fn=loss_fn)
-        assert (views - x).abs().max() <= 0.03 + 1e-6
-        assert views.min() >= 0
-        assert views.max() <= 1
-        assert (loss_fn(views) > loss_fn(x)).all()
-
-
-class TestStructures:
-    def test_tuples_dicts_and_labels(self, x, aug, loss_fn):
-        y, note = torch.arange(4), "note"
-        views = aug(x, loss_fn=loss_fn)
-        pair = aug(x, y, loss_fn=loss_fn)
-        assert torch.equal(pair[0], views)
-        assert pair[1] is y
-        nested = aug({"image": x, "rest": [y, (note, None)]}, loss_fn=loss_fn)
-        assert torch.equal(nested["image"], views)
-        assert nested["rest"] == [y, (note, None)]
-
-    def test_tv_tensors_keep_their_type_and_only_images_change(self, x, aug, loss_fn):
-        sample = {
-            "label": torch.arange(4),
-            "image": tv_tensors.Image(x),
-            "mask": tv_tensors.Mask(torch.ones(4, 16, 16)),
-            "boxes": tv_tensors.BoundingBoxes(torch.tensor([[1, 2, 3, 4]]), format="XYXY", canvas_size=(16, 16)),
-        }
-        out = aug(sample, loss_fn=loss_fn)
-        assert type(out["image"]) is tv_tensors.Image
-        assert torch.equal(out["image"].as_subclass(torch.Tensor), aug(x, loss_fn=loss_fn))
-        assert all(out[key] is sample[key] for key in ("label", "mask", "boxes"))
-
-    def test_containers_by_bound_and_bind(self, x, aug, loss_fn):
-        flip = v2.RandomHorizontalFlip(p=1.0)
-        expected = aug(flip(x), loss_fn=loss_fn)
-        for container in (lambda a: v2.Compose([flip, a]), lambda a: nn.Sequential(flip, a)):
-            with aug.bound(loss_fn):
-                assert torch.equal(container(aug)(x), expected)
-            assert torch.equal(container(aug.bind(loss_fn))(x), expected)
-        image, label = v2.Compose([flip, aug.bind(loss_fn)])(x, torch.arange(4))
-        assert torch.equal(image, expected)
-        assert torch.equal(label, torch.arange(4))
-
-    def test_isinstance_of_a_v2_transform(self, aug):
-        assert isinstance(aug, v2.Transform)
 
 
 def test_explain_tells_how_the_views_came_about(x, aug, vae, loss_fn):

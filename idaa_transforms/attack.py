@@ -199,8 +199,7 @@ class Attack(Bindable, nn.Module):
         """Everything that came in. Returns the closure to use: the one given, or the one bound."""
         ae = self.autoencoder
         checks.check_images(x, getattr(ae, "channels", None), getattr(ae, "image_size", None), self._unchanged.device)
-        if eps is not None:
-            checks.check_eps("eps", eps, len(x), self._reads_values)
+        checks.check_eps("eps", self.eps if eps is None else eps, len(x), self._reads_values)
         loss_fn = self._bound_loss() if loss_fn is None and grad is None else loss_fn
         checks.check_source(loss_fn, grad, x)
         if self._reads_values and len(x):

@@ -54,12 +54,12 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
+        changed: list[str] = []
         if strict:
             changed = [n for held, key, t, old, n in tensors if held.get(key) is not t or not _same(t, old)]
             changed += [watched[t] for t, version in versions.items() if t._version != version]
             changed += [f"{name}.training" for m, name in modules.items() if m.training != modes[m]]
             changed += [f"{name}.grad" for p, name in parameters.items() if p.grad is not None]
-            _tell(changed)
         for m, mode in modes.items():
             m.training = mode
         for held, key, tensor, old, _ in tensors:
@@ -67,6 +67,7 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
             tensor.data.copy_(old)  # .data: no new version, so that graphs which saved this tensor stay valid
         for p, grad in grads.items():
             p.grad = grad
+        _tell(changed)  # last: with warnings as errors this raises
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

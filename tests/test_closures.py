@@ -183,6 +183,16 @@ def test_strict_names_what_the_closure_changed(x, vae):
     assert "body.0.weight" not in message
 
 
+def test_strict_with_warnings_as_errors_puts_everything_back_all_the_same(x, vae):
+    model = Encoder().train()
+    before = snapshot(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ClosureMutationWarning, match="running_mean"):
+            IDAATransform(vae, strict=True)(x, loss_fn=lambda v: cross_entropy(model, v))
+    assert_same(before, snapshot(model))
+
+
 def test_strict_is_silent_where_nothing_changed(x, vae, loss_fn):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

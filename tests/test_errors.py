@@ -62,6 +62,12 @@ def test_eps(eps, message, x, aug):
         aug(x, loss_fn=square, eps=eps)
 
 
+def test_eps_that_was_set_later(x, aug):
+    aug.eps = -1.0
+    with pytest.raises(ValueError, match=r"eps=-1.0 must be a finite number"):
+        aug(x, loss_fn=square)
+
+
 CLOSURES = {
     "None": (lambda v: None, "returned None, not a tensor; it must return the loss"),
     "float": (lambda v: 1.0, "returned a float, not a tensor"),

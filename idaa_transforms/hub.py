@@ -30,6 +30,9 @@ class Pretrained(NamedTuple):
 PRETRAINED = {
     "cifar10-vae": Pretrained("CIFAR-10", "32489795bfb0ea8542962e49be25035003c9d6afe3c2770ab298e14bbf773684"),
     "cifar10-vae-z128": Pretrained("CIFAR-10", "2f250c5133f9f454d6eb095af03867267c4e97a765d1d272c6e1676404809e61"),
+    "tiny-imagenet-vae": Pretrained(
+        "Tiny ImageNet", "8aac7b6e1aa2aa6193b7d527a16adddbbeac918c547425aebdda717f9f9fcf40"
+    ),
 }
 
 

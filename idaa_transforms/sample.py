@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import PIL.Image
 import torch
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 # fmt: off
 LABELS = (3, 8, 8, 0, 6, 6, 1, 6, 3, 1, 0, 9, 5, 7, 9, 8, 5, 7, 8, 6, 7, 0, 4, 9, 5, 2, 4, 0, 9, 6, 6, 5,
@@ -16,8 +17,10 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 # fmt: on
 
 
-def cifar10_sample() -> tuple[Tensor, Tensor]:
-    """The first 64 test images of CIFAR-10 (Krizhevsky, 2009): float (64, 3, 32, 32) in [0, 1], and labels (64,)."""
+def cifar10_sample(size: Sequence[int] = (32, 32)) -> tuple[Tensor, Tensor]:
+    """The first 64 test images of CIFAR-10 (Krizhevsky, 2009), resized to ``size`` (height, width) if need be: float
+    (64, 3, 32, 32) in [0, 1], and labels (64,)."""
     mosaic = pil_to_tensor(PIL.Image.open(Path(__file__).parent / "data" / "cifar10-test-64.png")) / 255
     images = mosaic.unflatten(1, (8, 32)).unflatten(3, (8, 32)).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    images = images if tuple(size) == (32, 32) else resize(images, list(size), antialias=True).clamp(0, 1)
     return images.contiguous(), torch.tensor(LABELS)

@@ -195,7 +195,7 @@ def test_two_processes_learn_as_one_does(tmp_path):
     assert two[-1]["loss"] < 0.7 * two[0]["loss"]
     assert IDAATransform.from_pretrained(tmp_path / "two").autoencoder.latent_dim == 8
     assert list((tmp_path / "two" / "tensorboard").iterdir())
-    assert (tmp_path / "two" / "samples.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "two" / "progress.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_compiled_training_learns_as_well(tmp_path):

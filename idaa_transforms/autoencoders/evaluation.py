@@ -20,14 +20,14 @@ def normalised(vae: ConvVAE, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def save_samples(vae: ConvVAE, images: Tensor, file: Path) -> None:
-    """A picture of the first test images, their reconstructions and residuals."""
+    """A picture of the first ten images (N, C, H, W), uint8 or in [0, 1], their reconstructions and residuals."""
     vae.eval()
     device = next(vae.parameters()).device
     x = normalised(vae, images[:10].to(device))
     g = vae(x)
     mean, std = (x.new_tensor(v).view(-1, 1, 1) for v in (vae.mean, vae.std))
     rows = {"x": x * std + mean, "G(x)": g * std + mean, "R(x) + 0.5": (x - g) * std + 0.5}
-    save_grid(rows, file, "test images, their reconstructions and residuals")
+    save_grid(rows, file, "images, their reconstructions and residuals")
 
 
 @torch.no_grad()

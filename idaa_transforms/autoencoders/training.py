@@ -67,7 +67,7 @@ def train_vae(
 ) -> int:
     """Train ``vae`` on the device it lives on.
 
-    ``folder`` receives, after every epoch, ``checkpoint.pt``, a row of ``log.csv`` and ``samples.png`` (x, G, R). A run
+    ``folder`` receives, after every epoch, ``checkpoint.pt``, a row of ``log.csv`` and ``progress.png`` (x, G, R). A run
     that finds a checkpoint there goes on from it and ends with the same weights as one that was never interrupted:
     every epoch seeds its own random numbers.
 
@@ -148,7 +148,7 @@ def train_vae(
         }
         if rank == 0:
             _log(folder, row, tensorboard)
-            save_samples(vae, images.test, folder / "samples.png")
+            save_samples(vae, images.test, folder / "progress.png")
             saved = {name: part.state_dict() for name, part in state.items()}
             partial = checkpoint.with_suffix(".tmp")  # a run killed while it saves leaves the last checkpoint whole
             torch.save(saved | {"epoch": epoch + 1, "recipe": asdict(recipe), "config": vae.config}, partial)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional
 
 from ..sample import cifar10_sample
 from .codec import Codec
@@ -76,9 +75,9 @@ def explained_variance(autoencoder: Autoencoder, size: int = 64) -> float:
     """How much of the variance of a few natural images the reconstruction explains: 1 is perfect, 0 no better than
     grey. Low values say that range, channel order or weights are not what they should be."""
     height, width = getattr(autoencoder, "image_size", None) or (size, size)
-    x = cifar10_sample()[0][:8, : len(autoencoder.mean) or 3]
+    x = cifar10_sample((height, width))[0][:8, : len(autoencoder.mean) or 3]
     codec = Codec(autoencoder, None, None)
     device = next((p.device for p in codec.autoencoder.parameters()), x.device)
-    x = functional.resize(x, [height, width], antialias=True).to(device)
+    x = x.to(device)
     error = codec.decode(codec.encode(x), x.shape[2:]) - x
     return 1 - float(error.square().mean() / (x - x.mean((0, 2, 3), keepdim=True)).square().mean())

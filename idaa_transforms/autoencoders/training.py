@@ -67,8 +67,8 @@ def train_vae(
 ) -> int:
     """Train ``vae`` on the device it lives on.
 
-    ``folder`` receives, after every epoch, ``checkpoint.pt``, a row of ``log.csv`` and ``progress.png`` (x, G, R). A run
-    that finds a checkpoint there goes on from it and ends with the same weights as one that was never interrupted:
+    ``folder`` receives, after every epoch, ``checkpoint.pt``, a row of ``log.csv`` and ``progress.png`` (x, G, R). A
+    run that finds a checkpoint there goes on from it and ends with the same weights as one that was never interrupted:
     every epoch seeds its own random numbers.
 
     Under ``torchrun`` each process takes its share of every batch, and the first one writes. Batch norm sees the share

@@ -72,7 +72,9 @@ def list_names(args: argparse.Namespace) -> None:
     """Show the weights that come with the package."""
     from . import hub
 
-    print(f"{'name':18} {'data':13} {'images':>7} {'z':>4} {'beta':>5} {'parameters':>10} {'file':>8}  licence")
+    print(
+        f"{'name':18} {'data':13} {'images':>7} {'z':>4} {'beta':>5} {'parameters':>10} {'file':>8}  {'licence':10}  from"
+    )
     for row in hub.list_pretrained():
         if "megabytes" not in row:
             print(f"{row['name']:18} {row['data']:13} {row['source']}")
@@ -80,7 +82,7 @@ def list_names(args: argparse.Namespace) -> None:
         size, parameters = "x".join(map(str, row["image_size"])), f"{row['parameters'] / 1e6:.2f} M"
         file = f"{row['megabytes']:.1f} MB"
         start = f"{row['name']:18} {row['data']:13} {size:>7} {row['latent_dim']:4} {row['beta']:5g}"
-        print(f"{start} {parameters:>10} {file:>8}  {row['license']}")
+        print(f"{start} {parameters:>10} {file:>8}  {row['license']}  {row['source']}")
 
 
 def push(args: argparse.Namespace) -> None:

@@ -87,7 +87,8 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, di
 
 def list_pretrained() -> list[dict[str, Any]]:
     """What belongs to this release, one dict a name: name, data, image_size, latent_dim, beta, parameters (of the
-    network), license, megabytes (of the file), source."""
+    network), license, megabytes (of the file), source (the package, the checkout, or
+    repository and commit)."""
     found = []
     for name, about in PRETRAINED.items():
         try:
@@ -104,10 +105,19 @@ def list_pretrained() -> list[dict[str, Any]]:
             "parameters": parameters,
             "license": "Apache-2.0",
             "megabytes": size,
-            "source": str(folder),
+            "source": _source(folder, about),
         }
         found.append({"name": name, "data": about.data, **shown, **rest})
     return found
+
+
+def _source(folder: Path, about: Pretrained) -> str:
+    here = Path(__file__)
+    if folder.is_relative_to(here.parent):
+        return "the package"
+    return (
+        "the checkout" if folder.is_relative_to(here.parents[1] / "weights") else f"{about.repository}@{about.revision}"
+    )
 
 
 def push(folder: str | os.PathLike[str], repository: str, *, private: bool = False, token: str | None = None) -> str:

@@ -72,9 +72,8 @@ def list_names(args: argparse.Namespace) -> None:
     """Show the weights that come with the package."""
     from . import hub
 
-    print(
-        f"{'name':18} {'data':13} {'images':>7} {'z':>4} {'beta':>5} {'parameters':>10} {'file':>8}  {'licence':10}  from"
-    )
+    header = f"{'name':18} {'data':13} {'images':>7} {'z':>4} {'beta':>5} {'parameters':>10} {'file':>8}"
+    print(f"{header}  {'licence':10}  from")
     for row in hub.list_pretrained():
         if "megabytes" not in row:
             print(f"{row['name']:18} {row['data']:13} {row['source']}")

@@ -161,6 +161,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
+    except BrokenPipeError:  # `idaa list | head`
+        sys.stderr.close()
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"idaa: {error}")
 

@@ -52,6 +52,8 @@ class Ball:
             return delta.clamp(-eps, eps)  # type: ignore[arg-type]
         length = _length(delta)
         inside = delta * (eps / length * (1 - 32 * torch.finfo(delta.dtype).eps))
+        # Where squares underflow (eps below 1e-15 or so in float32) that margin is too small: nothing moves then.
+        inside = torch.where(_length(inside) > eps, 0, inside)
         return torch.where(length > eps, inside, delta)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from idaa_transforms.ascent import Ball, _length
@@ -25,6 +25,10 @@ def radius(delta, norm):
     scale=st.sampled_from([0.0, 1e-30, 1e-3, 1.0, 1e30]),
     seed=st.integers(0, 2**31),
 )
+@example(
+    norm="l2", dtype=torch.float32, start="zero", steps=1, size=1.0, eps=6.468737322078728e-21, scale=1e-30, seed=0
+)
+@example(norm="l2", dtype=torch.float32, start="uniform", steps=3, size=1.0, eps=1e-40, scale=1.0, seed=0)
 def test_delta_never_leaves_the_ball(norm, dtype, start, steps, size, eps, scale, seed):
     generator = torch.Generator().manual_seed(seed)
     like = torch.empty(5, 4, 3, dtype=dtype)

@@ -17,7 +17,7 @@ from .ascent import Norm, Start
 from .autoencoders.codec import Codec
 from .autoencoders.protocol import Autoencoder
 from .closures import Bindable, untouched
-from .functional import Loss, Views, idaa, input_gradient
+from .functional import Loss, Views, idaa, input_gradient, outside_inference
 
 
 class Explanation(NamedTuple):
@@ -102,6 +102,7 @@ class Attack(Bindable, nn.Module):
         """The frozen autoencoder."""
         return self.codec.autoencoder
 
+    @torch.inference_mode(False)
     def views(
         self,
         x: Tensor,
@@ -116,16 +117,15 @@ class Attack(Bindable, nn.Module):
         if rows is None and self.p < 1:  # drawn on the host, where their number is known without waiting for the device
             device = None if generator is None else generator.device
             rows = (torch.rand(len(x), generator=generator, device=device) < self.p).nonzero().flatten()
-        if rows is not None:
-            rows = rows.to(x.device)
+        x, rows = outside_inference(x), rows if rows is None else outside_inference(rows).to(x.device)
         if len(x if rows is None else rows):
             views = self._run(x, loss_fn, grad, eps, generator, rows).views
-            views = views if rows is None else x.detach().index_copy(0, rows, views)
+            views = views if rows is None else x.index_copy(0, rows, views)
         else:
             if loss_fn and len(x):  # no image was drawn here, but other ranks may wait for this one in the closure
                 with untouched(loss_fn, strict=self.strict):
                     input_gradient(loss_fn, x)
-            views = x.detach().clone()
+            views = x.clone()
         return views if views.stride() == x.stride() else torch.empty_like(x).copy_(views)
 
     def explain(
@@ -162,7 +162,7 @@ class Attack(Bindable, nn.Module):
         losses: list[Tensor] = []
 
         def loss(part: Tensor) -> Tensor:
-            whole = part if rows is None else x.detach().index_copy(0, rows, part)
+            whole = part if rows is None else x.index_copy(0, rows, part)
             value = cast(Loss, loss_fn)(whole)
             checks.check_loss(value, whole)
             losses.append(value.detach())

@@ -77,7 +77,7 @@ def idaa(
     """
     if (loss_fn is None) == (grad is None):
         raise TypeError("idaa takes one of loss_fn and grad")
-    x = x.clone() if x.is_inference() else x.detach()
+    x = outside_inference(x)
     exact = torch.promote_types(x.dtype, torch.float32)
     encode, decode = _in_chunks(encode, chunk_size), _in_chunks(decode, chunk_size)
     ball, step_size = Ball(eps, norm), min(1, 2.5 / steps) * eps if step_size is None else step_size
@@ -119,6 +119,11 @@ def input_gradient(loss_fn: Loss, view: Tensor) -> Tensor:
     if gradient is None:
         raise ClosureError(NO_PATH)
     return gradient
+
+
+def outside_inference(x: Tensor) -> Tensor:
+    """``x`` as a tensor that autograd may use, cut off from any graph."""
+    return x.clone() if x.is_inference() else x.detach()
 
 
 def _where(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -56,6 +56,15 @@ def make_p0(x, loss_fn):
     return RandomIDAA(tiny_vae(), p=0.0)(x, loss_fn=loss_fn)
 
 
+def test_in_inference_mode(make, x, loss_fn):
+    aug = make(p=0.5)
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        views = aug(x.clone(), loss_fn=loss_fn)
+    torch.manual_seed(1)
+    assert torch.equal(views, aug(x, loss_fn=loss_fn))
+
+
 def test_same_on_batch_takes_all_or_none(make, x, loss_fn):
     aug = make(p=0.5, same_on_batch=True)
     kinds = {tuple(changed(aug(x, loss_fn=loss_fn), x).tolist()) for _ in range(12)}

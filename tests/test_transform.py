@@ -107,6 +107,16 @@ def test_when_p_draws_no_row_the_closure_is_called_all_the_same(x, vae, loss_fn)
     assert torch.equal(views, x)
 
 
+@pytest.mark.parametrize("p", [0.0, 0.5])
+def test_p_in_inference_mode(x, vae, loss_fn, p):
+    aug = IDAATransform(vae, p=p)
+    with torch.inference_mode():
+        views = aug(x.clone(), loss_fn=loss_fn, generator=torch.Generator().manual_seed(4))
+    assert int(rows_differ(views, x).sum()) == int(
+        (torch.rand(4, generator=torch.Generator().manual_seed(4)) < p).sum()
+    )
+
+
 @pytest.mark.parametrize("start", ["zero", "uniform"])
 def test_same_seed_same_views(x, vae, loss_fn, start):
     aug = IDAATransform(vae, start=start, p=0.7, norm="l2")

@@ -25,7 +25,7 @@ def train_vae(args: argparse.Namespace) -> None:
     """
     import torch
 
-    from .autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS, ConvVAE
+    from .autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS, ConvVAE, authors_beta
     from .autoencoders.data import load_images
     from .autoencoders.training import Recipe, train_vae
     from .publish import publish
@@ -34,7 +34,7 @@ def train_vae(args: argparse.Namespace) -> None:
     channels, *size = images.test.shape[1:]
     cifar = args.statistics == "cifar" or (args.statistics is None and "cifar" in images.name.lower())
     mean, std = (v[:channels] for v in (CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS))
-    beta = 0.1 * size[0] * size[1] / (2 * args.latent_dim) if args.beta is None else args.beta
+    beta = authors_beta(size, args.latent_dim) if args.beta is None else args.beta
     torch.manual_seed(args.seed)
     vae = ConvVAE(size, args.latent_dim, channels=channels, width=args.width, mean=mean, std=std, beta=beta)
     vae = vae.to(args.device).to(memory_format=torch.channels_last)

@@ -19,7 +19,7 @@ from .transform import CLAETransform, IDAATransform
 CLAE_EPS = 0.006  # the paper's 0.03 on normalised pixels, in units of [0, 1]
 
 
-def demo(out: Path, weights: str = "cifar10-vae", steps: int = 40, device: str = "cpu") -> None:
+def demo(out: Path, weights: str = "cifar10-vae", steps: int = 30, device: str = "cpu") -> None:
     """Train a small encoder with NT-Xent on clean pairs and IDAA views, then compare what views do to its loss."""
     require("all", "kornia", "timm", "tqdm", "matplotlib")
     import kornia.augmentation as K

@@ -9,6 +9,7 @@ import torch
 
 from . import hub
 from .autoencoders import ConvVAE
+from .autoencoders.conv import authors_beta
 from .autoencoders.data import Images
 from .autoencoders.evaluation import evaluate_vae, save_samples
 from .autoencoders.training import Recipe
@@ -96,7 +97,7 @@ def publish(
     card = _CARD.format(
         **values,
         name=name,
-        authors_kl=vae.beta * 2 * vae.latent_dim / (height * width),
+        authors_kl=vae.beta / authors_beta(vae.image_size, vae.latent_dim, kl=1.0),
         parameters=sum(p.numel() for p in vae.parameters()) / 1e6,
         precision="bfloat16 autocast" if recipe.bf16 else "float32",
         data=f"{images.name}, {len(images.train):,} images. {about}".strip(),  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .conv import CIFAR_STATISTICS, IMAGENET_STATISTICS, ConvVAE
+from .conv import CIFAR_STATISTICS, IMAGENET_STATISTICS, ConvVAE, authors_beta
 
 _NAMES = {
     "encoder": "encoder",
@@ -51,19 +51,14 @@ def load_authors_checkpoint(file: Path, beta: float | None = None) -> ConvVAE:
     side = round((features / width) ** 0.5)
     size = {(3, 10): 84}.get((depth, side), side * 2**depth)  # 84 is halved to 10
     mean, std = CIFAR_STATISTICS if size == 32 else IMAGENET_STATISTICS
-    beta = 0.1 * size**2 / (2 * latent_dim) if beta is None else beta
+    beta = authors_beta((size, size), latent_dim) if beta is None else beta
     vae = ConvVAE(size, latent_dim, channels=first.shape[1], width=width, depth=depth, mean=mean, std=std, beta=beta)
 
     ours = vae.state_dict()
+    output_norm = _part(ours, f"decoder.{len(vae.decoder) - 1}")  # they keep it apart
     for theirs, name in _NAMES.items():
-        _copy(
-            parts[theirs],
-            {k: v for k, v in ours.items() if k.startswith(f"{name}.")},
-            file,
-            but_last=theirs == "decoder",
-        )
-    norm = max(int(key.split(".")[1]) for key in ours if key.startswith("decoder."))
-    _copy(parts["bn"], {k: v for k, v in ours.items() if k.startswith(f"decoder.{norm}.")}, file)
+        _copy(parts[theirs], {k: v for k, v in _part(ours, name).items() if k not in output_norm}, file)
+    _copy(parts["bn"], output_norm, file)
     return vae.eval()
 
 
@@ -75,11 +70,8 @@ def _prefixes(keys: Iterable[str]) -> list[str]:
     return sorted({key.split(".")[0] for key in keys})[:8]
 
 
-def _copy(theirs: dict[str, Tensor], ours: dict[str, Tensor], file: Path, but_last: bool = False) -> None:
-    """Copy tensors in order; ``but_last`` leaves out our decoder's output norm, which they keep apart."""
-    if but_last:
-        last = max(int(key.split(".")[1]) for key in ours)
-        ours = {key: value for key, value in ours.items() if int(key.split(".")[1]) != last}
+def _copy(theirs: dict[str, Tensor], ours: dict[str, Tensor], file: Path) -> None:
+    """Copy tensors in order."""
     for (their_key, value), (our_key, place) in zip(theirs.items(), ours.items(), strict=False):
         if value.shape != place.shape:
             raise ValueError(

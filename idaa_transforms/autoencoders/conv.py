@@ -15,6 +15,11 @@ CIFAR_STATISTICS = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET_STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+def authors_beta(image_size: Sequence[int], latent_dim: int, kl: float = 0.1) -> float:
+    """What the authors' weight ``kl`` is as the beta of :meth:`ConvVAE.objective`: kl * H * W / (2 * latent_dim)."""
+    return kl * image_size[0] * image_size[1] / (2 * latent_dim)
+
+
 class Posterior(NamedTuple):
     """The Gaussian q(z | x): ``mean`` and ``log_variance``, both of shape (B, latent_dim)."""
 

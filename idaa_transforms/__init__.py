@@ -7,6 +7,7 @@ views = aug(x, loss_fn=nce)
 from .attack import Explanation
 from .checks import ClosureError, ZeroGradientWarning
 from .closures import ClosureMutationWarning, untouched
+from .schedule import EpsSchedule
 from .transform import CLAETransform, IDAATransform
 
 __version__ = "0.1.0"
@@ -15,6 +16,7 @@ __all__ = [
     "CLAETransform",
     "ClosureError",
     "ClosureMutationWarning",
+    "EpsSchedule",
     "Explanation",
     "IDAATransform",
     "ZeroGradientWarning",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 Norm = Literal["linf", "l2"]
 Start = Literal["zero", "uniform"]
+Scale = Literal["latent", "posterior"]
 
 
 class Ball:
@@ -44,6 +45,17 @@ class Ball:
         """
         direction = gradient.sign() if self.norm == "linf" else _unit(gradient)
         return self.project(delta + _per_row(size, delta) * direction)
+
+    def shrunk(self, gradient: Tensor, gain: float) -> Ball:
+        """The ball whose steepest step from zero raises the loss by ``gain`` to first order, and no larger than this.
+
+        The slope along that step is the dual norm of the gradient: its sum of absolute values for linf, its length for
+        l2. A row whose gradient is zero keeps its eps.
+        """
+        slope = torch.linalg.vector_norm(gradient.flatten(1), ord=1 if self.norm == "linf" else 2, dim=1)
+        radius = torch.where(slope > 0, gain / slope, torch.inf)
+        eps = self.eps.to(radius) if isinstance(self.eps, Tensor) else torch.full_like(radius, self.eps)
+        return Ball(torch.minimum(radius, eps), self.norm)
 
     def project(self, delta: Tensor) -> Tensor:
         """The nearest point of the ball, never outside it by rounding."""

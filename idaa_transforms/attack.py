@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from . import checks
-from .ascent import Norm, Start
+from .ascent import Norm, Scale, Start
 from .autoencoders.codec import Codec
 from .autoencoders.protocol import Autoencoder
 from .closures import Bindable, untouched
-from .functional import Loss, Views, idaa, input_gradient, outside_inference
+from .functional import Loss, Views, idaa, in_chunks, input_gradient, outside_inference
+from .guard import Guard, Judge
 
 
 class Explanation(NamedTuple):
@@ -27,7 +28,7 @@ class Explanation(NamedTuple):
     reconstruction: Tensor  # G(x) = D(E(x))
     residual: Tensor  # R(x) = x - G(x)
     latent: Tensor  # z = E(x)
-    delta: Tensor  # in the latent's own numbers: eps times the autoencoder's latent_scale bounds it
+    delta: Tensor  # in the latent's own numbers: eps times the autoencoder's latent_scale bounds it; or in posterior sds
     loss_before: Tensor  # of x, and
     loss_after: Tensor  # of the views, as loss_fn returns it
 
@@ -39,12 +40,17 @@ class Parameters(TypedDict, total=False):
     steps: int
     step_size: float | None
     start: Start
+    scale: Scale
+    target_gain: float | None
     p: float
     clip: tuple[float, float] | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
     chunk_size: int | None
     strict: bool
+    guard: Judge | None
+    min_similarity: float | None
+    halvings: int
 
 
 class Attack(Bindable, nn.Module):
@@ -61,11 +67,17 @@ class Attack(Bindable, nn.Module):
         steps: gradient steps; the paper takes one.
         step_size: length of each, in the unit of eps. Default: ``min(1, 2.5 / steps) * eps``.
         start: of delta: ``"zero"``, as in the paper, or ``"uniform"``, a random point within eps.
+        scale: the unit of eps: ``"latent"``, the spread of the latent over images, or ``"posterior"``, for each number
+            of each image's latent its own standard deviation, so that what the autoencoder is sure of moves less.
+        target_gain: how much the loss of each image shall rise, to first order, instead of all that eps allows.
+            Compare it with what loss_fn returns: of a mean, each image has its share.
         p: probability that an image gets a view; the others come back bit for bit, and are not encoded.
         clip: (lo, hi) to clamp views to. None, as in the paper, lets them leave the range of images a little.
         mean, std: per channel, if x is normalised by them. Without them x is in [0, 1].
         chunk_size: images that pass the autoencoder at once, for decoders that need much memory.
         strict: check values on every call, and warn of what a closure changed (it is put back all the same).
+        guard, min_similarity, halvings: a judge of identity that views have to pass, see
+            :class:`~idaa_transforms.guard.Guard`. Off by default.
     """
 
     _unchanged: Tensor
@@ -79,19 +91,27 @@ class Attack(Bindable, nn.Module):
         steps: int = 1,
         step_size: float | None = None,
         start: Start = "zero",
+        scale: Scale = "latent",
+        target_gain: float | None = None,
         p: float = 1.0,
         clip: tuple[float, float] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         chunk_size: int | None = None,
         strict: bool = False,
+        guard: Judge | None = None,
+        min_similarity: float | None = None,
+        halvings: int = 3,
     ) -> None:
         super().__init__()
         self.eps, self.norm, self.steps, self.step_size, self.start = eps, norm, steps, step_size, start
+        self.scale, self.target_gain = scale, target_gain
         self.p, self.clip, self.chunk_size, self.strict = p, clip, chunk_size, strict
         self.mean, self.std = (None if v is None else tuple(map(float, v)) for v in (mean, std))
         checks.check_parameters(self)
         self.clip = None if clip is None else (clip[0], clip[1])
+        checks.check_guard(guard, min_similarity, halvings)
+        self.guard = None if guard is None else Guard(guard, float(min_similarity or 0), halvings)
         self.codec = Codec(autoencoder, self.mean, self.std)
         self.register_buffer("_unchanged", torch.zeros((), dtype=torch.int64), persistent=False)
         self._calls = self._attacked = 0
@@ -146,8 +166,9 @@ class Attack(Bindable, nn.Module):
 
     def stats(self) -> dict[str, int]:
         """Counts since this object was made: calls, images attacked, and ``unchanged``, those of them that came back
-        as they were because no finite direction was found. Synchronises."""
-        return {"calls": self._calls, "attacked": self._attacked, "unchanged": int(self._unchanged)}
+        as they were because no finite direction was found; with a guard, its own. Synchronises."""
+        counts = {"calls": self._calls, "attacked": self._attacked, "unchanged": int(self._unchanged)}
+        return counts | (self.guard.stats() if self.guard else {})
 
     def _run(
         self,
@@ -171,26 +192,31 @@ class Attack(Bindable, nn.Module):
         def pick(value: Any) -> Any:
             return value[rows] if rows is not None and isinstance(value, Tensor) else value
 
-        part, scale = pick(x), self.autoencoder.latent_scale
+        part, posterior = pick(x), self.scale == "posterior"
+        unit = 1.0 if posterior else self.autoencoder.latent_scale
+        decode = partial(self.codec.decode, size=x.shape[2:])
         with untouched(loss_fn, strict=self.strict) if loss_fn else nullcontext():
             found = idaa(
                 part,
-                self.codec.encode,
-                partial(self.codec.decode, size=x.shape[2:]),
+                self.codec.posterior if posterior else self.codec.encode,
+                decode,
                 loss if loss_fn else None,
                 pick(grad),
-                eps=pick(self.eps if eps is None else eps) * scale,
+                eps=pick(self.eps if eps is None else eps) * unit,
                 norm=self.norm,
                 steps=self.steps,
-                step_size=None if self.step_size is None else self.step_size * scale,
+                step_size=None if self.step_size is None else self.step_size * unit,
                 start=self.start,
                 clip=self.clip,
+                target_gain=self.target_gain,
                 generator=generator,
                 chunk_size=self.chunk_size,
             )
         if self._reads_values and len(part):
             self._tell(checks.check_gradient(found.gradient, losses[0] if losses else None))
             self._values_read = True
+        if self.guard and len(part):
+            found = self.guard.keep(part, found, in_chunks(decode, self.chunk_size), self.clip)
         self._calls, self._attacked = self._calls + 1, self._attacked + len(part)
         self._unchanged += (~found.finite).sum()
         return found
@@ -216,13 +242,11 @@ class Attack(Bindable, nn.Module):
             warnings.warn(f"{problem}; {checks.ZERO_CURE}", checks.ZeroGradientWarning, stacklevel=2)
 
     def settings(self) -> dict[str, Any]:
-        """The arguments that differ from their defaults, by name, and eps."""
+        """The arguments that differ from their defaults, by name, and eps. Not the guard, which is the caller's."""
         arguments = inspect.signature(Attack).parameters
-        differ = {
-            n: getattr(self, n) for n, a in arguments.items() if n != "autoencoder" and getattr(self, n) != a.default
-        }
-        return {"eps": self.eps} | differ
+        mine = [n for n in arguments if n != "autoencoder" and hasattr(self, n) and n != "guard"]
+        return {"eps": self.eps} | {n: getattr(self, n) for n in mine if getattr(self, n) != arguments[n].default}
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
-        return f"{type(self).__name__}({shown})"
+        shown = self.settings() | ({"guard": self.guard} if self.guard else {})
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"

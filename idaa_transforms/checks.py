@@ -21,7 +21,8 @@ class ZeroGradientWarning(UserWarning):
 def check_parameters(owner: Any) -> None:
     """The parameters that both transforms share, as attributes of ``owner``."""
     check_eps("eps", owner.eps, None)
-    for name, allowed in (("norm", ("linf", "l2")), ("start", ("zero", "uniform"))):
+    choices = {"norm": ("linf", "l2"), "start": ("zero", "uniform"), "scale": ("latent", "posterior")}
+    for name, allowed in choices.items():
         if getattr(owner, name) not in allowed:
             raise ValueError(f"{name}={getattr(owner, name)!r} is not one of {allowed}")
     for name in ("steps", "chunk_size"):
@@ -30,6 +31,10 @@ def check_parameters(owner: Any) -> None:
             raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
     if owner.step_size is not None:
         check_eps("step_size", owner.step_size, None)
+    if owner.target_gain is not None:
+        check_eps("target_gain", owner.target_gain, None)
+        if owner.start != "zero":
+            raise ValueError(f"target_gain counts from the image itself, and start={owner.start!r} does not begin there")
     if not 0 <= owner.p <= 1:
         raise ValueError(f"p={owner.p!r} is a probability; it must lie in [0, 1]")
     if owner.clip is not None and not (len(owner.clip) == 2 and owner.clip[0] < owner.clip[1]):
@@ -40,6 +45,18 @@ def check_parameters(owner: Any) -> None:
         )
     if owner.std is not None and (len(owner.mean) != len(owner.std) or min(owner.std) <= 0):
         raise ValueError(f"mean={owner.mean} and std={owner.std} need one number a channel each, std above 0")
+
+
+def check_guard(guard: Any, min_similarity: Any, halvings: Any) -> None:
+    """A judge and its threshold, which go together, and how often delta is halved."""
+    if (guard is None) != (min_similarity is None):
+        raise ValueError(f"guard={guard!r} and min_similarity={min_similarity!r} belong together; give both or neither")
+    if guard is not None and not callable(guard):
+        raise TypeError(f"guard is a {type(guard).__name__}; it must be a callable: images to features (B, D)")
+    if min_similarity is not None and not -1 <= min_similarity <= 1:
+        raise ValueError(f"min_similarity={min_similarity!r} is a cosine; it must lie in [-1, 1]")
+    if type(halvings) is not int or halvings < 0:
+        raise ValueError(f"halvings={halvings!r} must be a whole number of at least 0")
 
 
 def check_eps(name: str, eps: Any, batch: int | None, read_values: bool = True) -> None:

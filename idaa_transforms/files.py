@@ -51,6 +51,13 @@ def save(
     return folder
 
 
+def recommend(folder: Path, settings: dict[str, Any], reason: dict[str, Any]) -> None:
+    """Put ``settings`` of the transform into the config of ``folder``, and the ``reason``, which nothing reads."""
+    read_config(folder / CONFIG)
+    config = json.loads((folder / CONFIG).read_text()) | {"transform": settings, "calibration": reason}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+
 def read_config(file: Path) -> dict[str, Any]:
     """The config in ``file``; one of diffusers' (with a ``_class_name``) as it is."""
     try:

@@ -12,7 +12,7 @@ Only tensors and callables go in. x may be images, signals or anything else with
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from .ascent import Ball, Norm, Start
 from .checks import NO_PATH, ClosureError, check_loss
 
 Loss = Callable[[Tensor], Tensor]
-Network = Callable[[Tensor], Tensor]
+Network = Callable[[Tensor], Any]
 
 
 class Views(NamedTuple):
@@ -32,9 +32,10 @@ class Views(NamedTuple):
     reconstruction: Tensor  # G = D(latent)
     residual: Tensor  # R = x - G
     latent: Tensor  # z = E(x)
-    delta: Tensor  # the step in the latent, ||delta||_p <= eps
+    delta: Tensor  # the step, ||delta||_p <= eps; in the latent it is unit * delta
     gradient: Tensor  # of the loss, with respect to the first view it saw
     finite: Tensor  # (B,), False where no finite direction was found and the row of views is x
+    unit: Tensor  # of delta, like the latent or a scalar
 
 
 @torch.inference_mode(False)
@@ -52,6 +53,7 @@ def idaa(
     step_size: float | Tensor | None = None,
     start: Start = "zero",
     clip: tuple[float, float] | None = None,
+    target_gain: float | None = None,
     generator: torch.Generator | None = None,
     chunk_size: int | None = None,
 ) -> Views:
@@ -62,15 +64,18 @@ def idaa(
     x itself: where the gradient of the loss at x is known already, ``grad`` replaces every pass of the loss.
 
     Args:
-        encode, decode: x to latent and back, each of any shape with the batch first. Rows must not mix.
+        encode, decode: x to latent and back, each of any shape with the batch first. Rows must not mix. ``encode`` may
+            give a pair, the latent and the unit of delta, of one shape: ``decode`` sees latent + unit * delta.
         loss_fn: ``loss_fn(views)`` of shape () or (B,), maximised; (B,) is summed.
         grad: instead of ``loss_fn``, the gradient of any loss with respect to x, in the shape of x. What is maximised
             then is <grad, view>, which in one step from zero is the same.
-        eps: radius of delta in the latent's own numbers, a float or (B,).
+        eps: radius of delta in its unit, by default the latent's own numbers; a float or (B,).
         norm: ``"linf"`` or ``"l2"``: which norm of delta eps bounds.
         step_size: length of a step, a float or (B,). Default: ``min(1, 2.5 / steps) * eps`` (Madry et al., 2018).
         start: ``"zero"``, as in the paper, or ``"uniform"``, a random point of the ball.
         clip: range to clamp views to. The gradient passes as if it were not there.
+        target_gain: raise the loss of a row by about this much instead of by all that eps allows: from the first
+            gradient, to first order, follows the radius that does. Needs a zero start.
         generator: of the random start.
         chunk_size: how many rows ``encode`` and ``decode`` see at once; bounds their memory, for one more ``decode``
             a step.
@@ -78,35 +83,43 @@ def idaa(
     if (loss_fn is None) == (grad is None):
         raise TypeError("idaa takes one of loss_fn and grad")
     x = outside_inference(x)
-    exact = torch.promote_types(x.dtype, torch.float32)
-    encode, decode = _in_chunks(encode, chunk_size), _in_chunks(decode, chunk_size)
-    ball, step_size = Ball(eps, norm), min(1, 2.5 / steps) * eps if step_size is None else step_size
+    encode, decode = in_chunks(encode, chunk_size), in_chunks(decode, chunk_size)
+    ball = Ball(eps, norm)
 
     def view(image: Tensor) -> Tensor:
-        out = residual + image
-        return (out if clip is None else out.clamp(*clip)).to(x.dtype)
+        return recompose(residual, image, clip, x.dtype)
 
     def slope(view: Tensor) -> Tensor:
         return grad if loss_fn is None else input_gradient(loss_fn, view)  # type: ignore[return-value]
 
-    latent = encode(x)
+    encoded = encode(x)
+    latent, unit = encoded if isinstance(encoded, tuple) else (encoded, torch.ones((), device=x.device))
     latent = latent.to(torch.promote_types(latent.dtype, torch.float32))
     delta = ball.start(latent, start, generator)
     finite = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for step in range(steps):
         with torch.enable_grad():
-            image = decode(latent + delta.requires_grad_())
+            image = decode(latent + unit * delta.requires_grad_())
         if step == 0:
             reconstruction = image.detach() if start == "zero" else decode(latent)
-            residual = x.to(exact) - reconstruction
+            residual = x.to(torch.promote_types(x.dtype, torch.float32)) - reconstruction
         gradient = slope(view(image.detach()))
         if step == 0:
             first = gradient
         (direction,) = torch.autograd.grad(image, delta, gradient.to(image))
         finite &= direction.isfinite().flatten(1).all(1)
-        delta = ball.step(delta.detach(), _where(finite, direction, torch.zeros_like(direction)), step_size)
-    views = _where(finite, view(decode(latent + delta)), x)
-    return Views(views, reconstruction, residual, latent, delta, first, finite)
+        direction = _where(finite, direction, torch.zeros_like(direction))
+        if step == 0 and target_gain is not None:
+            ball = ball.shrunk(direction, target_gain)
+        delta = ball.step(delta.detach(), direction, min(1, 2.5 / steps) * ball.eps if step_size is None else step_size)
+    views = _where(finite, view(decode(latent + unit * delta)), x)
+    return Views(views, reconstruction, residual, latent, delta, first, finite, unit)
+
+
+def recompose(residual: Tensor, image: Tensor, clip: tuple[float, float] | None, dtype: torch.dtype) -> Tensor:
+    """The view: residual + image, clamped where a range is given."""
+    out = residual + image
+    return (out if clip is None else out.clamp(*clip)).to(dtype)
 
 
 def input_gradient(loss_fn: Loss, view: Tensor) -> Tensor:
@@ -130,7 +143,7 @@ def _where(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
     return torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-def _in_chunks(network: Network, size: int | None) -> Network:
+def in_chunks(network: Network, size: int | None) -> Network:
     """``network`` on ``size`` rows at a time. Where gradients are on, the activations of a chunk are not stored but
     made again on the way back, so that no more than one chunk's are ever alive."""
     if size is None:
@@ -138,6 +151,7 @@ def _in_chunks(network: Network, size: int | None) -> Network:
 
     def chunked(x: Tensor) -> Tensor:
         run = lambda part: checkpoint(network, part, use_reentrant=False, preserve_rng_state=False)  # noqa: E731
-        return torch.cat([run(part) for part in x.split(size)])
+        parts = [run(part) for part in x.split(size)]
+        return tuple(map(torch.cat, zip(*parts, strict=True))) if isinstance(parts[0], tuple) else torch.cat(parts)
 
     return chunked

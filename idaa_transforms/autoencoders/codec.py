@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -49,13 +49,26 @@ class Codec(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to the latent (B, ...)."""
+        return latent_of(self._encode(x))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, C, H, W) to mean and standard deviation of the posterior, both (B, ...)."""
+        encoded = self._encode(x)
+        if not hasattr(encoded, "log_variance"):
+            raise ValueError(
+                f"scale='posterior' needs an autoencoder whose encode gives a posterior with mean and log_variance; "
+                f"that of {type(self.autoencoder).__name__} gives a {type(encoded).__name__}: use scale='latent'"
+            )
+        return encoded.mean, torch.exp(0.5 * encoded.log_variance)
+
+    def _encode(self, x: Tensor) -> Any:
         with torch.autocast(x.device.type, enabled=False):
             if not self._same:
                 x = torch.addcmul(self._shift, x.to(torch.promote_types(x.dtype, torch.float32)), self._scale)
             x = x.to(self.dtype or x.dtype)
             height, width = (-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-2:])
             x = functional.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
-            return latent_of(self.autoencoder.encode(x))
+            return self.autoencoder.encode(x)
 
     def decode(self, z: Tensor, size: Sequence[int]) -> Tensor:
         """Latents to images of ``size`` (height, width), in float32 at least."""

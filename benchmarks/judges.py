@@ -1,0 +1,182 @@
+"""Frozen judges of identity for identity.py: two that others trained, read from files, and two trained here.
+
+    python benchmarks/judges.py supervised data/cifar10.npz     # runs/judges/supervised.safetensors
+    python benchmarks/judges.py simclr data/cifar10.npz         # runs/judges/simclr.safetensors
+
+Both are timm's residual network, one block a stage and a stem of stride 2, 2.4 M parameters. ``supervised`` is trained
+with cross-entropy under crops, flips, colour jitter and erased patches, another recipe than the attacked network's;
+``simclr`` with NT-Xent and no labels. A judge takes images in [0, 1] and gives logits or features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import kornia.augmentation as K  # noqa: N812
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from timm.models.resnet import BasicBlock as TimmBlock
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import mobilenet_v2
+from torchvision.transforms import v2
+
+from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
+from idaa_transforms.autoencoders.training import ssl_augmentation
+from idaa_transforms.losses import nt_xent
+
+CLASSES = 10
+
+
+class BasicBlock(nn.Module):
+    """He et al. (2015), section 4.2: the shortcut has no weights; it takes every other pixel and pads channels."""
+
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outer)
+        self.conv2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outer)
+        self.stride, self.padding = stride, (outer - inner) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inner, H, W) to (B, outer, H / stride, W / stride)."""
+        y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        shortcut = functional.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
+        return functional.relu(y + shortcut)
+
+
+class ResNet20(nn.Module):
+    """The supervised CIFAR-10 network of data/README.md (akamaster/pytorch_resnet_cifar10, BSD-2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        for stage, (inner, outer) in enumerate(((16, 16), (16, 32), (32, 64)), 1):
+            blocks = [BasicBlock(inner if i == 0 else outer, outer, 1 + (i == 0 and stage > 1)) for i in range(3)]
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(64, CLASSES)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Normalised images to (B, 64)."""
+        x = functional.relu(self.bn1(self.conv1(x)))
+        return self.layer3(self.layer2(self.layer1(x))).mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images to (B, 10) logits."""
+        return self.linear(self.features(x))
+
+
+def small_resnet() -> ResNet:
+    """timm's ResNet, one block in each of four stages, for 32x32 images; logits, or features with reset_classifier."""
+    network = ResNet(TimmBlock, (1, 1, 1, 1), CLASSES, channels=(64, 128, 256, 256))
+    network.conv1 = nn.Conv2d(3, 64, 4, stride=2, padding=1, bias=False)
+    network.maxpool = nn.Identity()
+    return network
+
+
+def frozen(network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], size: int | None = None) -> nn.Module:
+    """A judge of images in [0, 1]: ``network`` in eval mode after normalisation, and resizing where ``size`` is given."""
+    resize = [v2.Resize(size, antialias=False)] if size else []
+    return nn.Sequential(*resize, v2.Normalize(mean, std), network).eval().requires_grad_(False)
+
+
+def resnet20(file: Path) -> nn.Module:
+    """Logits of the attacked network of identity.py."""
+    network = ResNet20()
+    network.load_state_dict(load_file(file))
+    return frozen(network, *IMAGENET_STATISTICS)
+
+
+def trained(file: Path) -> nn.Module:
+    """What this script saved: logits of ``supervised``, features (B, 256) of ``simclr``."""
+    network = small_resnet()
+    if "fc.weight" not in (state := load_file(file)):
+        network.reset_classifier(0)
+    network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
+    return frozen(network, *CIFAR_STATISTICS)
+
+
+def mobilenet(file: Path, size: int = 96) -> nn.Module:
+    """Features (B, 1280) of torchvision's MobileNetV2 for ImageNet, images enlarged to ``size``."""
+    network = mobilenet_v2()
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    network.classifier = nn.Identity()
+    return frozen(network, *IMAGENET_STATISTICS, size=size)
+
+
+def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 256, lr: float = 0.2) -> ResNet:
+    """One-cycle SGD with Nesterov momentum, bfloat16 autocast; seed 0."""
+    torch.manual_seed(0)
+    network = small_resnet().to(memory_format=torch.channels_last)
+    head: nn.Module = nn.Identity()
+    augment: nn.Module = nn.Sequential(
+        K.RandomCrop((32, 32), padding=4),
+        K.RandomHorizontalFlip(),
+        v2.ColorJitter(0.3, 0.3, 0.3),  # one draw a batch, which is what a CPU can pay for
+        K.RandomErasing(p=0.5, scale=(0.02, 0.2)),
+    )
+    if kind == "simclr":
+        network.reset_classifier(0)
+        head, augment = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 64)), ssl_augmentation((32, 32))
+    normalise = v2.Normalize(*CIFAR_STATISTICS)
+    parameters = [*network.parameters(), *head.parameters()]
+    optimiser = torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    steps = len(images) // batch_size
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=epochs * steps, pct_start=0.2)
+
+    def embed(x: Tensor) -> Tensor:
+        x = normalise(augment(x)).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            return head(network(x)).float()
+
+    for epoch in range(epochs):
+        started, total = time.perf_counter(), 0.0
+        for rows in torch.randperm(len(images))[: steps * batch_size].view(steps, -1):
+            x = images[rows].float() / 255
+            if kind == "simclr":
+                loss = nt_xent(embed(x), embed(x)).mean()
+            else:
+                loss = functional.cross_entropy(embed(x), labels[rows], label_smoothing=0.1)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            total += loss.item()
+        print(f"epoch {epoch + 1}/{epochs}: loss {total / steps:.4f}, {time.perf_counter() - started:.0f} s", flush=True)
+    return network.eval()
+
+
+def main() -> None:
+    """Train one judge, say how good it is on the test images, save it in float16."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["supervised", "simclr"])
+    parser.add_argument("data", help="an .npz with x_train, y_train, x_test, y_test")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--out", type=Path, default=Path("runs/judges"))
+    args = parser.parse_args()
+    with np.load(args.data) as data:
+        x, y, x_test, y_test = (torch.from_numpy(data[k]) for k in ("x_train", "y_train", "x_test", "y_test"))
+    x, x_test = x.permute(0, 3, 1, 2), x_test.permute(0, 3, 1, 2)
+    state = train(args.kind, x, y, args.epochs).state_dict()
+    args.out.mkdir(parents=True, exist_ok=True)
+    file = args.out / f"{args.kind}.safetensors"
+    save_file({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}, file)
+    judge = trained(file)
+    with torch.no_grad():
+        out = torch.cat([judge(part.float() / 255) for part in x_test.split(500)])
+        if args.kind == "simclr":  # by the nearest of the first 10,000 training images
+            bank = functional.normalize(torch.cat([judge(part.float() / 255) for part in x[:10000].split(500)]), dim=1)
+            right = y[(functional.normalize(out, dim=1) @ bank.T).argmax(1)] == y_test
+        else:
+            right = out.argmax(1) == y_test
+    print(f"{file}: {right.float().mean():.4f} of {len(y_test)} test images right")
+
+
+if __name__ == "__main__":
+    main()

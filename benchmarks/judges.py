@@ -14,7 +14,7 @@ import argparse
 import time
 from pathlib import Path
 
-import kornia.augmentation as K  # noqa: N812
+import kornia.augmentation as K
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
@@ -81,8 +81,8 @@ def small_resnet() -> ResNet:
 
 
 def frozen(network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], size: int | None = None) -> nn.Module:
-    """A judge of images in [0, 1]: ``network`` in eval mode after normalisation, and resizing where ``size`` is given."""
-    resize = [v2.Resize(size, antialias=False)] if size else []
+    """A judge of images in [0, 1]: ``network`` in eval mode, after normalisation, and resizing to ``size``."""
+    resize = [v2.Resize(size, antialias=True)] if size else []
     return nn.Sequential(*resize, v2.Normalize(mean, std), network).eval().requires_grad_(False)
 
 
@@ -90,7 +90,7 @@ def resnet20(file: Path) -> nn.Module:
     """Logits of the attacked network of identity.py."""
     network = ResNet20()
     network.load_state_dict(load_file(file))
-    return frozen(network, *IMAGENET_STATISTICS)
+    return frozen(network, *IMAGENET_STATISTICS, size=32)
 
 
 def trained(file: Path) -> nn.Module:
@@ -98,11 +98,13 @@ def trained(file: Path) -> nn.Module:
     network = small_resnet()
     if "fc.weight" not in (state := load_file(file)):
         network.reset_classifier(0)
-    network.load_state_dict({key: value.float() if value.is_floating_point() else value for key, value in state.items()})
-    return frozen(network, *CIFAR_STATISTICS)
+    network.load_state_dict(
+        {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    )
+    return frozen(network, *CIFAR_STATISTICS, size=32)
 
 
-def mobilenet(file: Path, size: int = 96) -> nn.Module:
+def mobilenet(file: Path, size: int = 64) -> nn.Module:
     """Features (B, 1280) of torchvision's MobileNetV2 for ImageNet, images enlarged to ``size``."""
     network = mobilenet_v2()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
@@ -148,7 +150,9 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
             optimiser.step()
             schedule.step()
             total += loss.item()
-        print(f"epoch {epoch + 1}/{epochs}: loss {total / steps:.4f}, {time.perf_counter() - started:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1}/{epochs}: loss {total / steps:.4f}, {time.perf_counter() - started:.0f} s", flush=True
+        )
     return network.eval()
 
 

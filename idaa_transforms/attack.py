@@ -28,13 +28,15 @@ class Explanation(NamedTuple):
     reconstruction: Tensor  # G(x) = D(E(x))
     residual: Tensor  # R(x) = x - G(x)
     latent: Tensor  # z = E(x)
-    delta: Tensor  # in the latent's own numbers: eps times the autoencoder's latent_scale bounds it; or in posterior sds
+    delta: (
+        Tensor  # in the latent's own numbers: eps times the autoencoder's latent_scale bounds it; or in posterior sds
+    )
     loss_before: Tensor  # of x, and
     loss_after: Tensor  # of the views, as loss_fn returns it
 
 
-class Parameters(TypedDict, total=False):
-    """The keyword arguments of :class:`Attack`, for signatures that pass them on."""
+class Settings(TypedDict, total=False):
+    """The keyword arguments of :class:`Attack` that are saved with weights, beside eps."""
 
     norm: Norm
     steps: int
@@ -48,6 +50,11 @@ class Parameters(TypedDict, total=False):
     std: Sequence[float] | None
     chunk_size: int | None
     strict: bool
+
+
+class Parameters(Settings, total=False):
+    """All keyword arguments of :class:`Attack`, for signatures that pass them on."""
+
     guard: Judge | None
     min_similarity: float | None
     halvings: int

@@ -46,11 +46,13 @@ class Calibration:
         if self.recommended is None:
             first = self.curve[0]
             return (
-                f"no {self.vary} keeps {share}: already {first[self.vary]:g} has {first[self.measure]:.3f}; try smaller "
-                f"values, a lower keep, or look at what the judge makes of the images themselves"
+                f"no {self.vary} keeps {share}: already {first[self.vary]:g} has {first[self.measure]:.3f}; try "
+                "smaller values, a lower keep, or look at what the judge makes of the images themselves"
             )
         if self.recommended == self.curve[-1][self.vary]:
-            return f"{self.vary} = {self.recommended:g} keeps {share}, as does all that was tried; the limit lies beyond"
+            return (
+                f"{self.vary} = {self.recommended:g} keeps {share}, as does all that was tried; the limit lies beyond"
+            )
         later = [row[self.vary] for row in self.curve if row[self.vary] > self.recommended]
         again = [row[self.vary] for row in self.curve if row[self.vary] > later[0] and row[self.measure] >= self.keep]
         aside = f" ({', '.join(f'{v:g}' for v in again)} would again, and is not trusted)" if again else ""
@@ -129,9 +131,9 @@ def calibrate(
 
     try:
         failed = [value for value in todo if not keeps(value)]
-        high = min(failed, default=None)
-        low = max((value for value in todo if high is None or value < high), default=0)
-        for _ in range(refine if high is not None else 0):
+        high = min(failed, default=todo[-1])
+        low = max((value for value in todo if value < high), default=0)
+        for _ in range(refine if failed else 0):
             middle = (low + high) / 2 if vary == "eps" else (low + high) // 2
             if middle in (low, high) or not middle:
                 break

@@ -34,7 +34,9 @@ def check_parameters(owner: Any) -> None:
     if owner.target_gain is not None:
         check_eps("target_gain", owner.target_gain, None)
         if owner.start != "zero":
-            raise ValueError(f"target_gain counts from the image itself, and start={owner.start!r} does not begin there")
+            raise ValueError(
+                f"target_gain counts from the image itself, and start={owner.start!r} does not begin there"
+            )
     if not 0 <= owner.p <= 1:
         raise ValueError(f"p={owner.p!r} is a probability; it must lie in [0, 1]")
     if owner.clip is not None and not (len(owner.clip) == 2 and owner.clip[0] < owner.clip[1]):

@@ -149,7 +149,7 @@ def in_chunks(network: Network, size: int | None) -> Network:
     if size is None:
         return network
 
-    def chunked(x: Tensor) -> Tensor:
+    def chunked(x: Tensor) -> Any:
         run = lambda part: checkpoint(network, part, use_reentrant=False, preserve_rng_state=False)  # noqa: E731
         parts = [run(part) for part in x.split(size)]
         return tuple(map(torch.cat, zip(*parts, strict=True))) if isinstance(parts[0], tuple) else torch.cat(parts)

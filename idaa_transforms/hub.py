@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .attack import Parameters
+from .attack import Settings
 from .autoencoders.diffusers import WEIGHTS as DIFFUSERS_WEIGHTS
 from .autoencoders.diffusers import load_diffusers
 from .files import AUTOENCODERS, CONFIG, WEIGHTS, WeightsError, check_hash, read_config, read_weights, save
@@ -81,7 +81,7 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, di
         raise WeightsError(f"{folder / CONFIG} does not describe a {build.__name__}: {error}") from error
     autoencoder.load_state_dict(read_weights(weights, autoencoder.state_dict()), assign=True)
     settings = config.get("transform", {})
-    if unknown := set(settings) - {"eps", *Parameters.__annotations__}:
+    if unknown := set(settings) - {"eps", *Settings.__annotations__}:
         raise WeightsError(f"{folder / CONFIG} has unknown settings {sorted(unknown)} under 'transform'; remove them")
     return autoencoder.eval(), settings
 

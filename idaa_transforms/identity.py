@@ -1,10 +1,10 @@
 """What a view costs in identity and gains in hardness, measured by a frozen judge. For any transform, not only ours.
 
-    meter = IdentityMeter(judge, logits=True)
-    for x, labels in loader:
-        views = augment(x)
-        meter.update(x, views, labels=labels, losses=(loss_fn(x), loss_fn(views)))
-    print(meter.compute())
+meter = IdentityMeter(judge, logits=True)
+for x, labels in loader:
+    views = augment(x)
+    meter.update(x, views, labels=labels, losses=(loss_fn(x), loss_fn(views)))
+print(meter.compute())
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .closures import untouched
 from .extras import require
 from .guard import Judge, judging
 
@@ -65,7 +66,9 @@ class IdentityMeter:
         What ``aug.explain`` returns has both: ``loss_before`` and ``loss_after``, and ``reconstruction``.
         """
         if x.shape != views.shape:
-            raise ValueError(f"images have shape {tuple(x.shape)} and their views {tuple(views.shape)}; they must agree")
+            raise ValueError(
+                f"images have shape {tuple(x.shape)} and their views {tuple(views.shape)}; they must agree"
+            )
         if labels is not None and not self.logits:
             raise ValueError("labels need a judge of classes: IdentityMeter(judge, logits=True)")
         moved = (views - x).flatten(1).float()
@@ -85,7 +88,7 @@ class IdentityMeter:
             kept = (after.argmax(1) == labels).float()
             row["label_kept"] = torch.where(before.argmax(1) == labels, kept, torch.nan)
         if self.lpips is not None:
-            with judging(self.lpips):
+            with untouched(self.lpips):
                 row["lpips"] = self.lpips(2 * x - 1, 2 * views - 1).flatten()
         if reconstruction is not None:
             row |= energies(x, reconstruction)

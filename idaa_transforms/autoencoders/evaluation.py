@@ -74,8 +74,8 @@ def bound_terms(vae: ConvVAE, images: Tensor, batch_size: int = 500, draws: int 
 
     For a small enough eps, I(x'; y) >= I(x; y) - (L_VAE + I(z; x)) / beta. Known here are
 
-    * ``distortion``: |x - D(z)|^2 / 2, the mean over ``draws`` of z from q(z | x), that is -log p(x | z) of a Gaussian of
-      unit variance on normalised pixels without its constant;
+    * ``distortion``: |x - D(z)|^2 / 2, the mean over ``draws`` of z from q(z | x): -log p(x | z) of a Gaussian of unit
+      variance on normalised pixels, without its constant;
     * ``kl``: KL(q(z | x) || N(0, I)), an upper bound of I(z; x), and ``beta``, the KL's weight in training;
     * ``objective``: L_VAE = distortion + beta * kl;
     * ``subtracted``: (objective + kl) / beta, no smaller than what the theorem subtracts;

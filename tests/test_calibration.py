@@ -1,0 +1,117 @@
+"""calibrate: toy problems with a known answer, curves that misbehave, targets that cannot be met, and what is saved."""
+
+import json
+
+import pytest
+import torch
+
+from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms.calibration import calibrate
+from idaa_transforms.files import CONFIG
+from idaa_transforms.identity import IdentityMeter
+from idaa_transforms.kornia import RandomIDAA
+
+X = torch.linspace(0.3, 0.7, 41)[:, None, None, None].expand(41, 3, 2, 2)
+LOADER = [X[:20], (X[20:], "a label")]
+
+
+def up(x):
+    """A loss whose gradient is 1 in every pixel, so that CLAE's views are x + eps."""
+    return lambda views: views.flatten(1).sum(1)
+
+
+def above(*edges):
+    """A judge of classes: between which edges the mean of an image lies."""
+    edges = torch.tensor(edges)
+
+    def judge(images):
+        band = (images.flatten(1).mean(1, keepdim=True) > edges + 1e-4).sum(1)
+        return torch.nn.functional.one_hot(band, len(edges) + 1).float()
+
+    return IdentityMeter(judge, logits=True)
+
+
+def test_a_known_answer():
+    """Images 0.3, 0.31, ... 0.7 and an edge just above 0.5. A step of eps carries that of 0.5 over it, and from 0.0101
+    on one more each 0.01; 0.9 of 41 allows four of them, so that the answer is 0.0401."""
+    aug = CLAETransform(0.5)
+    found = calibrate(aug, LOADER, up, above(0.5), keep=0.9, values=(0.005, 0.1), refine=7)
+    assert found.recommended == pytest.approx(0.0401, abs=0.001)
+    assert [row["eps"] for row in found.curve] == sorted(row["eps"] for row in found.curve)
+    for row in found.curve:
+        carried = 1 + int(100 * (row["eps"] - 1e-4))
+        assert row["prediction_kept"] == pytest.approx(1 - carried / 41)
+    assert "keeps prediction_kept of at least 0.9" in str(found)
+    assert aug.eps == 0.5
+
+
+def test_steps_at_a_fixed_eps():
+    aug = CLAETransform(0.1, step_size=0.01)
+    found = calibrate(aug, LOADER, up, above(0.5), keep=0.9, vary="steps", values=(1, 8))
+    assert found.recommended == 4
+    assert [row["steps"] for row in found.curve] == [1, 4, 5, 6, 8]
+    assert aug.steps == 1
+
+
+def test_a_curve_that_comes_back_is_not_trusted():
+    """From 0.4 an eps of 0.2 leads beyond the band [0.5, 0.55], back to the class of before."""
+    x = torch.full((8, 3, 2, 2), 0.4)
+    judge = lambda v: torch.stack([((v.mean((1, 2, 3)) - 0.525).abs() > 0.025).float(), torch.full((8,), 0.5)], 1)  # noqa: E731
+    meter = IdentityMeter(judge, logits=True)
+    found = calibrate(CLAETransform(), [x], up, meter, values=(0.05, 0.12, 0.2, 0.3), refine=0)
+    assert found.recommended == 0.05
+    assert "0.12 does not (0.2, 0.3 would again, and is not trusted)" in str(found)
+
+
+@pytest.mark.parametrize("refine", [0, 3])
+def test_a_target_that_cannot_be_met_is_an_answer(refine, tmp_path):
+    never = IdentityMeter(lambda v: torch.randn(len(v), 50), logits=True)
+    found = calibrate(CLAETransform(), LOADER, up, never, keep=0.95, values=(0.01, 0.1), refine=refine)
+    assert found.recommended is None
+    assert str(found).startswith("no eps keeps prediction_kept of at least 0.95: already")
+    with pytest.raises(ValueError, match="nothing to save: no eps keeps"):
+        found.save(tmp_path)
+
+
+def test_a_target_that_is_always_met_says_so():
+    found = calibrate(CLAETransform(), LOADER, up, above(0.99), values=(0.01, 0.02))
+    assert found.recommended == 0.02
+    assert "the limit lies beyond" in str(found)
+    assert len(found.curve) == 2
+
+
+def test_features_are_measured_by_retrieval(x, aug, loss_fn):
+    found = calibrate(aug, [x], lambda _: loss_fn, lambda v: v.flatten(1), values=(0.1, 0.2))
+    assert found.measure == "retrieved"
+    assert found.curve[0]["energy_r"] > 0
+
+
+def test_what_is_asked_wrongly(aug, x, loss_fn):
+    with pytest.raises(ValueError, match="can be read only once"):
+        calibrate(aug, iter([x]), lambda _: loss_fn, lambda v: v.flatten(1))
+    with pytest.raises(ValueError, match=r"measure='label' is not one of \['cosine', .*'retrieved', 'images'\]"):
+        calibrate(aug, [x], lambda _: loss_fn, lambda v: v.flatten(1), measure="label")
+    assert aug.eps == 0.1
+
+
+@pytest.mark.parametrize("vary", ["eps", "steps"])
+def test_saved_with_the_weights(folder, x, loss_fn, vary):
+    aug = IDAATransform.from_pretrained(folder)
+    values = (0.01, 0.02) if vary == "eps" else (1, 3)
+    found = calibrate(aug, [x], lambda _: loss_fn, lambda v: v.flatten(1), keep=0.0, vary=vary, values=values)
+    found.save(folder)
+    again = IDAATransform.from_pretrained(folder)
+    assert again.settings() == aug.settings() | {vary: values[-1]}
+    reason = json.loads((folder / CONFIG).read_text())["calibration"]
+    assert reason["answer"] == str(found)
+    assert reason["curve"][0]["images"] == 4
+    assert json.loads(found.to_json())["recommended"] == values[-1]
+    assert IDAATransform.from_pretrained(folder, eps=0.5).eps == 0.5
+
+
+def test_of_a_kornia_augmentation(vae, x, loss_fn):
+    aug = RandomIDAA(vae, 0.1, p=0.5)
+    found = calibrate(aug, [x], lambda _: loss_fn, lambda v: v.flatten(1), values=(0.1, 0.2))
+    assert [row["eps"] for row in found.curve] == [0.1, 0.2]
+    assert all(row["l2"] > 0 for row in found.curve)
+    assert aug.attack.eps == 0.1

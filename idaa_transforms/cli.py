@@ -50,11 +50,67 @@ def eval_vae(args: argparse.Namespace) -> None:
     """Measure weights by name, folder or repository on test images."""
     from . import hub
     from .autoencoders.data import load_images
-    from .autoencoders.evaluation import evaluate_vae
+    from .autoencoders.evaluation import bound_terms, evaluate_vae
 
     vae, _ = hub.load(args.weights)
     images = load_images(args.data, vae.image_size[0], args.root)
-    _print(evaluate_vae(vae.to(args.device), images.test))
+    _print(evaluate_vae(vae.to(args.device), images.test) | bound_terms(vae, images.test))
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Show what views cost your images in identity: pictures, curves, and an eps to use, as one HTML file."""
+    from .inspection import inspect
+
+    about = f"Attacked: {args.model or args.judge}, by NT-Xent against the flipped image. Judge: {args.judge}"
+    about += "." if args.model else ", the attacked network itself: another one would be fairer."
+    about += f" Data: {Path(args.data).name}."
+    found = inspect(*_subject(args), args.out, keep=args.keep, batch_size=args.batch_size, about=about)
+    print(f"{found}\n{args.out / 'report.html'}")
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Find the largest eps (or number of steps) that keeps a share of your images' identity, by your judge."""
+    from .calibration import calibrate
+
+    aug, images, make_loss, meter = _subject(args)
+    found = calibrate(aug, images.split(args.batch_size), make_loss, meter, args.keep, vary=args.vary)
+    names = [args.vary, "gain", found.measure, "cosine", "l2"]
+    print("".join(f"{name:>17}" for name in names))
+    for row in found.curve:
+        print("".join(f"{row[name]:17.4g}" for name in names))
+    print(f"\n{found}")
+    if args.save:
+        found.save(args.weights)
+        print(f"IDAATransform.from_pretrained({args.weights!r}) uses it now")
+
+
+def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
+    """What is measured: transform, images, closures, judge."""
+    import torch
+
+    from . import hub, objectives
+    from .autoencoders.data import load_images
+    from .identity import IdentityMeter, load_model
+    from .transform import IDAATransform
+
+    if getattr(args, "save", False) and args.weights in hub.PRETRAINED:
+        raise ValueError(f"{args.weights} belongs to the package; save it to a folder of your own first")
+    aug = IDAATransform.from_pretrained(args.weights)
+    aug.steps = args.steps or aug.steps
+    size = getattr(aug.autoencoder, "image_size", None)
+    images = load_images(args.data, size[0] if size else None, args.root).test
+    images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: args.images]]
+    judge = load_model(args.judge, args.logits)
+    model = load_model(args.model) if args.model else judge
+    for module in (aug, judge, model):
+        if isinstance(module, torch.nn.Module):
+            module.to(args.device)
+
+    def make_loss(x: torch.Tensor) -> Any:
+        with torch.no_grad():
+            return objectives.simclr(model, model(x.flip(-1)))
+
+    return aug, images.to(args.device).float() / 255, make_loss, IdentityMeter(judge, logits=args.logits)
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -141,6 +197,25 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("weights", help="name, folder or repository")
     new.add_argument("data", help=data)
     new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+
+    for name, run in (("inspect", inspect), ("calibrate", calibrate)):
+        new = command(name, run)
+        new.add_argument("weights", help="name, folder or repository")
+        new.add_argument("--data", required=True, help=data)
+        model = "package.module:attribute, images in [0, 1] to features, or a name of timm's"
+        new.add_argument("--judge", required=True, help=f"a frozen model: {model}")
+        new.add_argument("--logits", action="store_true", help="the judge gives scores of classes")
+        new.add_argument("--model", help="the network that the views attack, likewise (default: the judge)")
+        new.add_argument("--keep", type=float, default=0.95, help="share of identity to keep (default: %(default)s)")
+        new.add_argument("--images", type=int, default=512, help="of the test images (default: %(default)s)")
+        new.add_argument("--batch-size", type=int, default=128, help="of the loss (default: %(default)s)")
+        new.add_argument("--steps", type=int, help="of the attack (default: that of the weights)")
+        new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets")
+        if run is inspect:
+            new.add_argument("--out", type=Path, default=Path("inspect-out"), help="folder (default: %(default)s)")
+        else:
+            new.add_argument("--vary", choices=["eps", "steps"], default="eps", help="default: %(default)s")
+            new.add_argument("--save", action="store_true", help="into the config of the folder")
 
     command("list", list_names)
 

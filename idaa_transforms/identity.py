@@ -9,11 +9,14 @@ print(meter.compute())
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .closures import untouched
@@ -26,8 +29,7 @@ class IdentityMeter:
 
     Args:
         judge: a frozen model, images to features or logits (B, D): best one that is neither attacked nor trained with
-            the views. A string names a model of timm, pretrained (features, or with ``logits`` its classes; extra
-            ``timm``). It is left as it was, in whatever mode.
+            the views. Or its name, see :func:`load_model`. It is left as it was, in whatever mode.
         logits: the judge's output is a score for each class, so that predictions and labels are compared as well.
         lpips: a perceptual distance of two batches in [-1, 1], such as ``lpips.LPIPS(net="alex")`` of the package
             lpips; then x is taken to be in [0, 1].
@@ -36,7 +38,7 @@ class IdentityMeter:
     def __init__(
         self, judge: Judge | str, *, logits: bool = False, lpips: Callable[[Tensor, Tensor], Tensor] | None = None
     ) -> None:
-        self.judge = timm_judge(judge, logits) if isinstance(judge, str) else judge
+        self.judge = load_model(judge, logits) if isinstance(judge, str) else judge
         self.logits, self.lpips = logits, lpips
         self.reset()
 
@@ -146,8 +148,16 @@ def energies(x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
     return {name: part.flatten(1).square().sum(1) / whole for name, part in parts.items()}
 
 
-def timm_judge(name: str, logits: bool = False) -> Any:
-    """timm's pretrained model ``name`` for images in [0, 1] of any size, which it resizes and normalises itself."""
+def load_model(name: str, logits: bool = False) -> Any:
+    """A frozen model for images in [0, 1], by name.
+
+    Args:
+        name: ``package.module:attribute``, a module or what builds one when called, imported from the working folder
+            too; or the name of a pretrained model of timm, which then resizes and normalises by itself.
+        logits: of timm's: its classes instead of its features.
+    """
+    if ":" in name:
+        return _imported(name)
     require("timm", "timm")
     import timm
     from torchvision.transforms import v2
@@ -155,7 +165,23 @@ def timm_judge(name: str, logits: bool = False) -> Any:
     try:
         model = timm.create_model(name, pretrained=True, **({} if logits else {"num_classes": 0}))
     except Exception as error:  # timm and the Hub's client raise of many kinds
-        raise ValueError(f"timm has no pretrained model {name!r} here ({error})") from error
+        raise ValueError(
+            f"timm has no pretrained model {name!r} here ({error}); a model of your own is package.module:attribute"
+        ) from error
     config = timm.data.resolve_model_data_config(model)
     size, mean, std = config["input_size"][1:], config["mean"], config["std"]
-    return torch.nn.Sequential(v2.Resize(size, antialias=True), v2.Normalize(mean, std), model.eval())
+    return nn.Sequential(v2.Resize(size, antialias=True), v2.Normalize(mean, std), model).eval().requires_grad_(False)
+
+
+def _imported(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        model: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            model = getattr(model, part)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name!r} cannot be imported: {error}") from error
+    model = model if isinstance(model, nn.Module) else model()
+    return model.eval().requires_grad_(False) if isinstance(model, nn.Module) else model

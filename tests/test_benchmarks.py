@@ -58,3 +58,36 @@ def test_interleaved_medians(run, monkeypatch):
     assert sorted(calls) == ["a"] * 6 + ["b"] * 6
     assert all(set(calls[i : i + 2]) == {"a", "b"} for i in range(0, 12, 2))
     assert measured["a"]["min"] <= measured["a"]["q1"] <= measured["a"]["median"] <= measured["a"]["q3"]
+
+
+def test_identity(run, tmp_path, monkeypatch):
+    """With judges that learned for one step, and networks that did not learn at all."""
+    import judges
+    import torch
+    from safetensors.torch import save_file
+    from torchvision.models import mobilenet_v2
+
+    images, labels = cifar10_sample()
+    images = (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    train = {"x_train": np.concatenate([images] * 4), "y_train": np.concatenate([labels] * 4)}
+    np.savez(tmp_path / "cifar10.npz", x_test=images, y_test=labels, **train)
+    for kind in ("supervised", "simclr"):
+        monkeypatch.setattr(
+            sys, "argv", ["judges.py", kind, str(tmp_path / "cifar10.npz"), "--epochs", "1", "--out", str(tmp_path)]
+        )
+        judges.main()
+    save_file(judges.ResNet20().state_dict(), tmp_path / "resnet20.safetensors")
+    torch.save(mobilenet_v2().state_dict(), tmp_path / "mobilenet.pth")
+    files = ["--resnet20", tmp_path / "resnet20.safetensors", "--mobilenet", tmp_path / "mobilenet.pth"]
+    options = ["--judges", tmp_path, "--images", 32, "--rows", tmp_path / "rows.jsonl", "--first", 6]
+    result, out = run("identity", tmp_path, *files, *options)
+    rows = result["rows"]
+    assert [(row["method"], row["steps"]) for row in rows] == [("CLAE", 1)] * 5 + [("IDAA", 1)]
+    assert all(row["images"] == 32 and row["gain"] > 0 for row in rows)
+    assert rows[0]["l2"] < rows[4]["l2"] < rows[5]["l2"]
+    assert all(0 <= row["simclr"]["retrieved"] <= 1 for row in rows)
+    assert "| CLAE, 1 step |" in out
+    assert (tmp_path / "results" / "identity.png").read_bytes().startswith(b"\x89PNG")
+    again, _ = run("identity", tmp_path, *files, *options)
+    assert again["rows"] == rows
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 6

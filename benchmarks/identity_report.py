@@ -34,6 +34,7 @@ def name(row: Row) -> str:
     extras = [row["norm"]] if row.get("norm", "linf") != "linf" else []
     extras += [f"{row['start']} start"] if "start" in row else []
     extras += ["posterior scale"] if "scale" in row else []
+    extras += ["grad"] if "grad" in row else []
     extras += ["guard"] if "guard" in row else []
     extras += ["target gain"] if "target_gain" in row else []
     start = "CLAE" if row["method"] == "CLAE" else f"IDAA {row['weights']}"
@@ -89,9 +90,10 @@ SHOWN = {  # of the many lines, those that tell the story
     "CLAE, 1 step": ("tab:red", "o--"),
     "CLAE, 5 steps": ("tab:orange", "s--"),
     "IDAA cifar10-vae, 1 step": ("tab:blue", "o-"),
+    "IDAA cifar10-vae, 1 step, l2": ("tab:cyan", "v-"),
     "IDAA cifar10-vae, 5 steps": ("tab:green", "s-"),
     "IDAA cifar10-vae, 5 steps, posterior scale": ("tab:purple", "^-"),
-    "IDAA cifar10-vae-z128, 5 steps": ("tab:cyan", "v-"),
+    "IDAA cifar10-vae-z128, 5 steps": ("tab:olive", "v-"),
     "IDAA taef2, 5 steps": ("tab:gray", "d-"),
 }
 

@@ -26,7 +26,6 @@ from torchvision.models import mobilenet_v2
 from torchvision.transforms import v2
 
 from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
-from idaa_transforms.autoencoders.training import ssl_augmentation
 from idaa_transforms.losses import nt_xent
 
 CLASSES = 10
@@ -112,8 +111,8 @@ def mobilenet(file: Path, size: int = 64) -> nn.Module:
     return frozen(network, *IMAGENET_STATISTICS, size=size)
 
 
-def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 256, lr: float = 0.2) -> ResNet:
-    """One-cycle SGD with Nesterov momentum, bfloat16 autocast; seed 0."""
+def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 256) -> ResNet:
+    """One-cycle SGD with Nesterov momentum, or AdamW for ``simclr``; bfloat16 autocast; seed 0."""
     torch.manual_seed(0)
     network = small_resnet().to(memory_format=torch.channels_last)
     head: nn.Module = nn.Identity()
@@ -125,12 +124,21 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
     )
     if kind == "simclr":
         network.reset_classifier(0)
-        head, augment = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 64)), ssl_augmentation((32, 32))
+        head = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 64))
+        augment = nn.Sequential(
+            K.RandomResizedCrop((32, 32), scale=(0.2, 1.0)),
+            K.RandomHorizontalFlip(),
+            K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
+            K.RandomGrayscale(p=0.2),
+        )
     normalise = v2.Normalize(*CIFAR_STATISTICS)
     parameters = [*network.parameters(), *head.parameters()]
-    optimiser = torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    if kind == "simclr":
+        optimiser: torch.optim.Optimizer = torch.optim.AdamW(parameters, lr=1e-3)
+    else:
+        optimiser = torch.optim.SGD(parameters, lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = len(images) // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=epochs * steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, optimiser.defaults["lr"], total_steps=epochs * steps, pct_start=0.2)
 
     def embed(x: Tensor) -> Tensor:
         x = normalise(augment(x)).contiguous(memory_format=torch.channels_last)
@@ -142,7 +150,7 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
         for rows in torch.randperm(len(images))[: steps * batch_size].view(steps, -1):
             x = images[rows].float() / 255
             if kind == "simclr":
-                loss = nt_xent(embed(x), embed(x)).mean()
+                loss = nt_xent(embed(x), embed(x), temperature=0.2).mean()
             else:
                 loss = functional.cross_entropy(embed(x), labels[rows], label_smoothing=0.1)
             optimiser.zero_grad()

@@ -138,7 +138,8 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
     else:
         optimiser = torch.optim.SGD(parameters, lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = len(images) // batch_size
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, optimiser.defaults["lr"], total_steps=epochs * steps, pct_start=0.2)
+    peak, total = optimiser.defaults["lr"], epochs * steps
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=total, pct_start=0.2)
 
     def embed(x: Tensor) -> Tensor:
         x = normalise(augment(x)).contiguous(memory_format=torch.channels_last)
@@ -146,7 +147,7 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
             return head(network(x)).float()
 
     for epoch in range(epochs):
-        started, total = time.perf_counter(), 0.0
+        started, summed = time.perf_counter(), 0.0
         for rows in torch.randperm(len(images))[: steps * batch_size].view(steps, -1):
             x = images[rows].float() / 255
             if kind == "simclr":
@@ -157,9 +158,9 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
             loss.backward()
             optimiser.step()
             schedule.step()
-            total += loss.item()
+            summed += loss.item()
         print(
-            f"epoch {epoch + 1}/{epochs}: loss {total / steps:.4f}, {time.perf_counter() - started:.0f} s", flush=True
+            f"epoch {epoch + 1}/{epochs}: loss {summed / steps:.4f}, {time.perf_counter() - started:.0f} s", flush=True
         )
     return network.eval()
 

@@ -61,26 +61,28 @@ def cases() -> Iterator[Case]:
     yield from sweep("cifar10", "cifar10-vae", some, steps=5)
     yield from sweep("cifar10", "pixels", CLAE, steps=5)
     yield from ({"data": "cifar10", "method": "random", "augmentation": name} for name in RANDOM)
-    for steps in (5, 1):
+    for steps in (1, 5):
+        yield from sweep("cifar10", "cifar10-vae", (2.5, 5.0, 10.0, 20.0), steps=steps, scale="posterior", norm="l2")
         yield from sweep("cifar10", "cifar10-vae", sd, steps=steps, scale="posterior")
-    yield from sweep("cifar10", "cifar10-vae", (0.5, 1.0, 2.0, 4.0), steps=5, norm="l2")
+    yield from sweep("cifar10", "pixels", (0.05, 0.1, 0.2, 0.4), steps=1, norm="l2")
     for steps in (2, 3, 10):
         yield from sweep("cifar10", "cifar10-vae", fewer, steps=steps)
     yield from sweep("cifar10", "cifar10-vae", fewer, steps=5, grad=True)
-    for steps in (1, 5):
-        yield from sweep("cifar10", "cifar10-vae-z128", narrow, steps=steps)
+    yield from sweep("cifar10", "cifar10-vae-z128", narrow, steps=1)
+    yield from sweep("cifar10", "cifar10-vae-z128", narrow, steps=5)
+    yield from sweep("cifar10", "cifar10-vae-z128", (1.25, 2.5, 5.0, 10.0), steps=1, scale="posterior", norm="l2")
     for gain in (0.05, 0.1, 0.2, 0.3):
         yield from sweep("cifar10", "cifar10-vae", (0.5,), steps=1, target_gain=gain)
     for steps in (1, 5):
         yield from sweep("cifar10", "cifar10-vae", fewer, steps=steps, guard=0.95)
     for data, weights in (("cifar100", "cifar100-vae"), ("tiny-imagenet", "tiny-imagenet-vae")):
         yield from sweep(data, "pixels", CLAE[1:4], steps=1)
-        for steps in (1, 5):
-            yield from sweep(data, weights, fewer, steps=steps)
+        yield from sweep(data, weights, fewer, steps=1)
+        yield from sweep(data, weights, fewer, steps=5)
+        yield from sweep(data, weights, (2.5, 5.0, 10.0), steps=1, scale="posterior", norm="l2")
     for steps in (1, 5):
         yield from sweep("cifar10", "cifar10-vae", fewer, steps=steps, start="uniform")
         yield from sweep("cifar10", "taef2", (0.02, 0.05, 0.1), steps=steps)
-        yield from sweep("cifar10", "cifar10-vae-z128", sd[1:4], steps=steps, scale="posterior")
 
 
 class Heard:

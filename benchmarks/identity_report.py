@@ -90,9 +90,9 @@ SHOWN = {  # of the many lines, those that tell the story
     "CLAE, 1 step": ("tab:red", "o--"),
     "CLAE, 5 steps": ("tab:orange", "s--"),
     "IDAA cifar10-vae, 1 step": ("tab:blue", "o-"),
-    "IDAA cifar10-vae, 1 step, l2": ("tab:cyan", "v-"),
     "IDAA cifar10-vae, 5 steps": ("tab:green", "s-"),
-    "IDAA cifar10-vae, 5 steps, posterior scale": ("tab:purple", "^-"),
+    "IDAA cifar10-vae, 1 step, l2, posterior scale": ("tab:purple", "^-"),
+    "IDAA cifar10-vae, 5 steps, l2, posterior scale": ("tab:pink", "^-"),
     "IDAA cifar10-vae-z128, 5 steps": ("tab:olive", "v-"),
     "IDAA taef2, 5 steps": ("tab:gray", "d-"),
 }

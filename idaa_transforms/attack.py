@@ -28,9 +28,7 @@ class Explanation(NamedTuple):
     reconstruction: Tensor  # G(x) = D(E(x))
     residual: Tensor  # R(x) = x - G(x)
     latent: Tensor  # z = E(x)
-    delta: (
-        Tensor  # in the latent's own numbers: eps times the autoencoder's latent_scale bounds it; or in posterior sds
-    )
+    delta: Tensor  # in the latent's own numbers, where eps * latent_scale bounds it; or, by scale, in posterior sds
     loss_before: Tensor  # of x, and
     loss_after: Tensor  # of the views, as loss_fn returns it
 

@@ -16,7 +16,7 @@ from .files import recommend
 from .functional import Loss
 from .identity import IdentityMeter
 
-EPS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0)
+EPS = (0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)  # in units of the transform's own, whatever its norm and scale
 STEPS = (1, 2, 3, 5, 8)
 
 
@@ -96,7 +96,8 @@ def calibrate(
         judge: an :class:`IdentityMeter`, or what makes one.
         keep: the share to keep.
         measure: which of the meter's. Default: ``"prediction_kept"`` for a judge of classes, else ``"retrieved"``.
-        values: of eps or steps to try, each one pass over the loader.
+        values: of eps or steps to try, each one pass over the loader. Default: from a fifth of the transform's own eps
+            to ten times of it; 1 to 8 steps.
 
     Raises:
         ValueError: for a loader that can be read only once or is empty, and an unknown measure.
@@ -108,21 +109,24 @@ def calibrate(
         raise ValueError("loader can be read only once, and each value needs a pass; give a list or a DataLoader")
     meter = judge if isinstance(judge, IdentityMeter) else IdentityMeter(judge)
     measure = measure or ("prediction_kept" if meter.logits else "retrieved")
-    todo = sorted(values or (EPS if vary == "eps" else STEPS))
     attack = getattr(aug, "attack", aug)
     curve: dict[float, dict[str, float]] = {}
     before = getattr(attack, vary)
+    todo = sorted(values or (STEPS if vary == "steps" else [round(before * times, 12) for times in EPS]))
     bar = tqdm(desc=f"calibrate {vary}", total=len(todo) + refine, unit="pass", leave=False)
 
     def keeps(value: float) -> bool:
         setattr(attack, vary, value)
         bar.set_postfix_str(f"{vary}={value:g}")
         meter.reset()
+        x = None
         for batch in loader:
             x = batch[0] if isinstance(batch, tuple | list) else batch
             found = attack.explain(x, loss_fn=make_loss(x))
             losses = found.loss_before, found.loss_after
             meter.update(x, found.views, losses=losses, reconstruction=found.reconstruction)
+        if x is None:
+            raise ValueError("loader is empty; it must give batches of images at each pass")
         curve[value] = {vary: value} | meter.compute()
         bar.update()
         if measure not in curve[value]:

@@ -89,6 +89,8 @@ def test_features_are_measured_by_retrieval(x, aug, loss_fn):
 def test_what_is_asked_wrongly(aug, x, loss_fn):
     with pytest.raises(ValueError, match="can be read only once"):
         calibrate(aug, iter([x]), lambda _: loss_fn, lambda v: v.flatten(1))
+    with pytest.raises(ValueError, match="loader is empty"):
+        calibrate(aug, [], lambda _: loss_fn, lambda v: v.flatten(1))
     with pytest.raises(ValueError, match=r"measure='label' is not one of \['cosine', .*'retrieved', 'images'\]"):
         calibrate(aug, [x], lambda _: loss_fn, lambda v: v.flatten(1), measure="label")
     assert aug.eps == 0.1
@@ -107,6 +109,11 @@ def test_saved_with_the_weights(folder, x, loss_fn, vary):
     assert reason["curve"][0]["images"] == 4
     assert json.loads(found.to_json())["recommended"] == values[-1]
     assert IDAATransform.from_pretrained(folder, eps=0.5).eps == 0.5
+
+
+def test_by_default_around_the_transforms_own_eps(vae, x, loss_fn):
+    found = calibrate(IDAATransform(vae, 4.0, norm="l2"), [x], lambda _: loss_fn, lambda v: v.flatten(1), keep=0.0)
+    assert [row["eps"] for row in found.curve] == [0.8, 2.0, 4.0, 6.0, 8.0, 12.0, 20.0, 28.0, 40.0]
 
 
 def test_of_a_kornia_augmentation(vae, x, loss_fn):

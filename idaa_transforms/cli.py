@@ -95,8 +95,8 @@ def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
 
     if getattr(args, "save", False) and args.weights in hub.PRETRAINED:
         raise ValueError(f"{args.weights} belongs to the package; save it to a folder of your own first")
-    aug = IDAATransform.from_pretrained(args.weights)
-    aug.steps = args.steps or aug.steps
+    chosen: dict[str, Any] = {name: getattr(args, name) for name in ("eps", "norm", "scale", "steps")}
+    aug = IDAATransform.from_pretrained(args.weights, **{n: value for n, value in chosen.items() if value is not None})
     size = getattr(aug.autoencoder, "image_size", None)
     images = load_images(args.data, size[0] if size else None, args.root).test
     images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[: args.images]]
@@ -209,7 +209,10 @@ def _parser() -> argparse.ArgumentParser:
         new.add_argument("--keep", type=float, default=0.95, help="share of identity to keep (default: %(default)s)")
         new.add_argument("--images", type=int, default=512, help="of the test images (default: %(default)s)")
         new.add_argument("--batch-size", type=int, default=128, help="of the loss (default: %(default)s)")
-        new.add_argument("--steps", type=int, help="of the attack (default: that of the weights)")
+        new.add_argument("--eps", type=float, help="from a fifth of it to ten times of it is tried")
+        new.add_argument("--norm", choices=["linf", "l2"])
+        new.add_argument("--scale", choices=["latent", "posterior"])
+        new.add_argument("--steps", type=int, help="the default of these four is that of the weights")
         new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets")
         if run is inspect:
             new.add_argument("--out", type=Path, default=Path("inspect-out"), help="folder (default: %(default)s)")

@@ -74,13 +74,14 @@ def test_inspect_writes_one_page_that_a_browser_shows(options, tmp_path, capsys)
 
 def test_calibrate_saves_into_a_folder(options, tmp_path, capsys):
     IDAATransform(hub.load("cifar10-vae-z128")[0], 0.7).save_pretrained("mine")
-    main(["calibrate", "mine", *options, "--keep", "0.8", "--steps", "2", "--save"])
+    attack = ["--eps", "4", "--norm", "l2", "--scale", "posterior", "--steps", "2"]
+    main(["calibrate", "mine", *options, *attack, "--keep", "0.8", "--save"])
     out = capsys.readouterr().out
     found = re.search(r"eps = ([\d.]+) keeps retrieved of at least 0.8", out)
     assert found
     again = IDAATransform.from_pretrained("mine")
     assert again.eps == pytest.approx(float(found[1]), rel=1e-3)
-    assert again.steps == 2
+    assert (again.norm, again.scale, again.steps) == ("l2", "posterior", 2)
     rows = [line.split() for line in out.splitlines() if re.match(r" +[\d.]+ ", line)]
     kept = [float(row[2]) for row in rows]
     assert max(kept) >= 0.8

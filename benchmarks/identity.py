@@ -33,6 +33,7 @@ from idaa_transforms.autoencoders import Wrapped
 from idaa_transforms.autoencoders.training import ssl_augmentation
 from idaa_transforms.functional import input_gradient
 from idaa_transforms.identity import IdentityMeter
+from idaa_transforms.losses import nt_xent
 
 Case = dict[str, Any]
 BATCH = 500
@@ -113,6 +114,7 @@ class Bench:
         self.embed = lambda v: network.features(nn.Sequential(*normalise)(v))
         with torch.no_grad():
             self.anchors = [self.embed(v.flip(-1)) for v in self.x]
+            self.flipped = {name: [judge(v.flip(-1)) for v in self.x] for name, judge in others.items()}
 
     def measure(self, make: Callable[[Tensor, Any], tuple[Tensor, dict[str, Any]]]) -> dict[str, Any]:
         """``make(x, loss_fn)`` gives views, and losses and reconstruction for the meter."""
@@ -124,7 +126,11 @@ class Bench:
             for meter in self.meters.values():
                 meter.update(x, views, labels=y if meter.logits else None, **known)
         found = {name: meter.compute() for name, meter in self.meters.items()}
-        identity = ("cosine", "retrieved", "prediction_kept", "label_kept")
+        for name, meter in self.meters.items():  # how hard the views are for the judge, which was not attacked
+            parts = zip(meter._features, self.flipped[name], strict=True)
+            gains = [nt_xent(after, flip) - nt_xent(before, flip) for (before, after), flip in parts]
+            found[name]["transferred"] = torch.cat(gains).mean().item()
+        identity = ("cosine", "retrieved", "prediction_kept", "label_kept", "transferred")
         shared = {key: value for key, value in next(iter(found.values())).items() if key not in identity}
         gain = next(iter(self.meters.values())).samples()["gain"]
         shared |= {"gain_q1": gain.quantile(0.25).item(), "gain_q3": gain.quantile(0.75).item()}

@@ -32,7 +32,7 @@ class IdentityMeter:
             the views. Or its name, see :func:`load_model`. It is left as it was, in whatever mode.
         logits: the judge's output is a score for each class, so that predictions and labels are compared as well.
         lpips: a perceptual distance of two batches in [-1, 1], such as ``lpips.LPIPS(net="alex")`` of the package
-            lpips; then x is taken to be in [0, 1].
+            lpips (extra ``lpips``); then x is taken to be in [0, 1].
     """
 
     def __init__(

@@ -48,21 +48,23 @@ class Codec(nn.Module):
         return next((p.dtype for p in self.autoencoder.parameters() if p.is_floating_point()), None)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to the latent (B, ...)."""
+        """Images (B, C, H, W) to the latent (B, ...); clips (B, T, C, H, W), frame by frame, to (B, T, ...)."""
         with torch.autocast(x.device.type, enabled=False):
             if not self._same:
                 x = torch.addcmul(self._shift, x.to(torch.promote_types(x.dtype, torch.float32)), self._scale)
             x = x.to(self.dtype or x.dtype)
             height, width = (-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-2:])
             x = functional.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
-            return latent_of(self.autoencoder.encode(x))
+            latent = latent_of(self.autoencoder.encode(x.flatten(0, -4)))
+            return latent.unflatten(0, x.shape[:-3])
 
-    def decode(self, z: Tensor, size: Sequence[int]) -> Tensor:
-        """Latents to images of ``size`` (height, width), in float32 at least."""
+    def decode(self, z: Tensor, shape: Sequence[int]) -> Tensor:
+        """Latents to images, or clips, whose ``shape`` ends like this one, in float32 at least."""
         with torch.autocast(z.device.type, enabled=False):
-            image = self.autoencoder.decode(z.to(self.dtype or z.dtype))
+            frames = z.to(self.dtype or z.dtype).flatten(0, len(shape) - 4)
+            image = self.autoencoder.decode(frames).unflatten(0, z.shape[: len(shape) - 3])
             image = image.to(torch.promote_types(image.dtype, torch.float32))
-            image = image[..., : size[0], : size[1]]
+            image = image[..., : shape[-2], : shape[-1]]
             return image if self._same else (image - self._shift) / self._scale
 
     def train(self, mode: bool = True) -> Self:

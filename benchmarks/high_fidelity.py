@@ -72,10 +72,10 @@ def measure(name: str, codec: Codec, x: Tensor, size: int, eps: float = 0.1) -> 
     """One row: reconstruction, residual, and what delta = eps * sd(z) * random signs moves."""
     x = x if size == x.shape[2] else functional.interpolate(x, size=size, mode="bicubic", antialias=True).clamp(0, 1)
     z = torch.cat([codec.encode(part) for part in x.split(50)])
-    g = torch.cat([codec.decode(part, x.shape[2:]) for part in z.split(50)])
+    g = torch.cat([codec.decode(part, x.shape) for part in z.split(50)])
     scale = z.std().item()
     moved = z + eps * scale * torch.randint(0, 2, z.shape, generator=torch.Generator().manual_seed(0)).mul(2).sub(1)
-    change = torch.cat([codec.decode(part, x.shape[2:]) for part in moved.split(50)]) - g
+    change = torch.cat([codec.decode(part, x.shape) for part in moved.split(50)]) - g
     centred = x - x.mean((0, 2, 3), keepdim=True)
     energy = centred.square().sum()
     return {

@@ -62,7 +62,7 @@ def cases(batch: int, device: str, dtype: torch.dtype, channels_last: bool) -> d
     if dtype != torch.float32:
         idaa = idaa.to(dtype)
     clae = CLAETransform(0.006).to(device)
-    encode, decode = idaa.codec.encode, partial(idaa.codec.decode, size=x.shape[2:])
+    encode, decode = idaa.codec.encode, partial(idaa.codec.decode, shape=x.shape)
     autocast = lambda: torch.autocast(device.split(":")[0], dtype, enabled=dtype != torch.float32)  # noqa: E731
 
     def forward(v: Tensor) -> Tensor:

@@ -76,10 +76,10 @@ class Attack(Bindable, nn.Module):
             of each image's latent its own standard deviation, so that what the autoencoder is sure of moves less.
         target_gain: how much the loss of each image shall rise, to first order, instead of all that eps allows.
             Compare it with what loss_fn returns: of a mean, each image has its share.
-        p: probability that an image gets a view; the others come back bit for bit, and are not encoded.
+        p: probability that an image (or clip) gets a view; the others come back bit for bit, and are not encoded.
         clip: (lo, hi) to clamp views to. None, as in the paper, lets them leave the range of images a little.
         mean, std: per channel, if x is normalised by them. Without them x is in [0, 1].
-        chunk_size: images that pass the autoencoder at once, for decoders that need much memory.
+        chunk_size: images (or clips) that pass the autoencoder at once, for decoders that need much memory.
         strict: check values on every call, and warn of what a closure changed (it is put back all the same).
         guard, min_similarity, halvings: a judge of identity that views have to pass, see
             :class:`~idaa_transforms.guard.Guard`. Off by default.
@@ -137,7 +137,8 @@ class Attack(Bindable, nn.Module):
         generator: torch.Generator | None = None,
         rows: Tensor | None = None,
     ) -> Tensor:
-        """Views of ``x`` (B, C, H, W): of the images at ``rows``, or of each with probability ``p``."""
+        """Views of ``x``, images (B, C, H, W) or clips (B, T, C, H, W): of those at ``rows``, or of each with
+        probability ``p``."""
         loss_fn = self._check(x, loss_fn, grad, eps)
         if rows is None and self.p < 1:  # drawn on the host, where their number is known without waiting for the device
             device = None if generator is None else generator.device
@@ -149,7 +150,8 @@ class Attack(Bindable, nn.Module):
         else:
             if loss_fn and len(x):  # no image was drawn here, but other ranks may wait for this one in the closure
                 with untouched(loss_fn, strict=self.strict):
-                    input_gradient(loss_fn, x)
+                    for _ in range(self.steps):
+                        input_gradient(loss_fn, x)
             views = x.clone()
         return views if views.stride() == x.stride() else torch.empty_like(x).copy_(views)
 
@@ -199,7 +201,7 @@ class Attack(Bindable, nn.Module):
 
         part, posterior = pick(x), self.scale == "posterior"
         unit = 1.0 if posterior else self.autoencoder.latent_scale
-        decode = partial(self.codec.decode, size=x.shape[2:])
+        decode = partial(self.codec.decode, shape=x.shape)
         with untouched(loss_fn, strict=self.strict) if loss_fn else nullcontext():
             found = idaa(
                 part,

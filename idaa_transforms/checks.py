@@ -81,17 +81,17 @@ def check_images(x: Any, channels: int | None, size: tuple[int, int] | None, dev
         )
     if not x.is_floating_point():
         raise TypeError(f"images have dtype {x.dtype}; convert them first: v2.ToDtype(torch.float32, scale=True)")
-    if x.ndim != 4:
+    if x.ndim not in (4, 5):  # images, or the clips of tv_tensors.Video
         cure = "add the batch dimension: x[None]" if x.ndim == 3 else "stack images into one batch"
         raise ValueError(f"images have shape {tuple(x.shape)}, not (B, C, H, W); {cure}")
-    if channels is not None and x.shape[1] != channels:
+    *_, c, height, width = x.shape
+    if channels is not None and c != channels:
+        raise ValueError(f"images have shape {tuple(x.shape)}, and the autoencoder takes {channels} channels, not {c}")
+    if size is not None and (height, width) != tuple(size):
         raise ValueError(
-            f"images have shape {tuple(x.shape)}, and the autoencoder takes {channels} channels, not {x.shape[1]}"
-        )
-    if size is not None and tuple(x.shape[2:]) != tuple(size):
-        raise ValueError(
-            f"images are {x.shape[2]}x{x.shape[3]}, and the autoencoder takes {size[0]}x{size[1]}; resize them "
-            f"(v2.Resize({tuple(size)})) or train an autoencoder of that size"
+            f"images are {height}x{width}, and the autoencoder takes {size[0]}x{size[1]}; resize them "
+            f"(v2.Resize({tuple(size)})) or train an autoencoder of that size. Patches (kornia's PatchSequential) "
+            "cannot be attacked: put that step before or after"
         )
     if x.device != device:
         raise ValueError(

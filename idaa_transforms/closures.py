@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .functional import Loss
 
@@ -25,7 +26,9 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
     """Run a block, then put back what it changed in every module that ``roots`` hold.
 
     Put back, also when the block raises: each submodule's train or eval flag, its buffers and tensor attributes
-    (batch-norm statistics, queues, centres), and its parameters' ``.grad``.
+    (batch-norm statistics, queues, centres), and its parameters' ``.grad``. Within the block a
+    ``DistributedDataParallel`` calls its module directly, since a pass of its own would begin a training step: it
+    would broadcast buffers, fail under ``no_sync`` and, with ``static_graph``, let the ranks diverge.
 
     Args:
         roots: modules, or closures over them: functions, lambdas, partials, bound methods, callable objects. Modules
@@ -49,6 +52,9 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
     ]
     watched = parameters | {thing: name for name, thing in found if isinstance(thing, Tensor)} if strict else {}
     versions = {t: t._version for t in watched if not t.is_inference()}
+    wrappers = {m: vars(m).get("forward") for m in modules if isinstance(m, DistributedDataParallel)}
+    for wrapper in wrappers:
+        vars(wrapper)["forward"] = wrapper.module.__call__
     for p in parameters:
         p.grad = None  # so that a closure that calls backward() adds to nothing of the user's
     try:
@@ -62,6 +68,10 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
             changed += [f"{name}.grad" for p, name in parameters.items() if p.grad is not None]
         for m, mode in modes.items():
             m.training = mode
+        for wrapper, own in wrappers.items():
+            vars(wrapper).pop("forward")
+            if own is not None:
+                vars(wrapper)["forward"] = own
         for held, key, tensor, old, _ in tensors:
             held[key] = tensor
             tensor.data.copy_(old)  # .data: no new version, so that graphs which saved this tensor stay valid
@@ -183,8 +193,16 @@ class Bound(nn.Module):
         self.transform = transform
         self._loss_fn = (loss_fn,)  # in a tuple, so that a module is not registered: it belongs to the caller
 
+    def bind(self, loss_fn: Loss) -> Bound:
+        """Refused: one closure a transform."""
+        raise TypeError(f"{self!r} has its closure; bind another to the transform itself: .transform.bind(...)")
+
+    bound = bind
+
     def forward(self, *inputs: Any) -> Any:
         """What the transform returns for ``inputs`` with its closure."""
+        if self.transform._bound_loss() is not None:
+            raise ValueError(f"{self!r} is bound twice, by bind() and by a `with bound(...)` block; use one of them")
         return self.transform(*inputs, loss_fn=self._loss_fn[0])
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, Unpack
 
@@ -28,8 +29,8 @@ class AdversarialTransform(Attack, v2.Transform):
     def forward(
         self,
         *inputs: Any,
-        loss_fn: Loss | None = None,
-        grad: Tensor | None = None,
+        loss_fn: Loss | Sequence[Loss] | None = None,
+        grad: Tensor | Sequence[Tensor] | None = None,
         eps: float | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Any:
@@ -37,10 +38,13 @@ class AdversarialTransform(Attack, v2.Transform):
 
         Args:
             inputs: float images (B, C, H, W), alone or anywhere in tuples, lists and dicts. As in torchvision, every
-                ``tv_tensors.Image`` is transformed or, if there is none, the first plain tensor; all else passes.
+                ``tv_tensors.Image`` and ``Video`` (B, T, C, H, W) is transformed or, if there is none, the first plain
+                tensor; all else passes.
             loss_fn: ``loss_fn(views)`` of shape () or (B,), maximised; (B,) is summed, so that an image's direction
-                does not depend on the batch size. It sees the whole batch.
-            grad: instead of ``loss_fn``, the gradient of any loss with respect to x. No pass through a model then.
+                does not depend on the batch size. It sees the whole batch. A list has one for each batch of images
+                in ``inputs``, in their order; one alone serves them all.
+            grad: instead of ``loss_fn``, the gradient of any loss with respect to x, or a list as above. No pass
+                through a model then.
             eps: instead of the transform's own, a float or one for each image, (B,).
             generator: of the random start, and of the choice of images where p < 1.
 
@@ -56,11 +60,11 @@ class AdversarialTransform(Attack, v2.Transform):
         images = images or [i for i, leaf in enumerate(flat) if _is_plain(leaf)][:1]
         if not images:
             raise TypeError(f"no images in what was passed: {[type(leaf).__name__ for leaf in flat]}")
-        if grad is not None and len(images) > 1:
-            raise ValueError(f"one grad was given for {len(images)} batches of images; transform them one by one")
-        for i in images:
+        loss_fn = self._bound_loss() if loss_fn is None and grad is None else loss_fn
+        losses, grads = _one_each("loss_fn", loss_fn, len(images)), _one_each("grad", grad, len(images))
+        for i, own_loss, own_grad in zip(images, losses, grads, strict=True):
             like = flat[i]
-            views = self.views(_plain(like), loss_fn, grad, eps, generator)
+            views = self.views(_plain(like), own_loss, own_grad, eps, generator)
             flat[i] = tv_tensors.wrap(views, like=like) if isinstance(like, tv_tensors.TVTensor) else views
         return tree_unflatten(flat, spec)
 
@@ -149,6 +153,17 @@ class CLAETransform(AdversarialTransform):
 
     def __init__(self, eps: float = 0.03, **parameters: Unpack[Parameters]) -> None:
         super().__init__(PixelSpace(), eps, **parameters)
+
+
+def _one_each(name: str, value: Any, count: int) -> Sequence[Any]:
+    """``value`` for each of ``count`` batches of images: the items of a list, or the same closure again."""
+    if not isinstance(value, list | tuple):
+        if isinstance(value, Tensor) and count > 1:
+            raise ValueError(f"one {name} was given for {count} batches of images; pass a list with one for each")
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{len(value)} {name}s were given for {count} batches of images; pass one for each")
+    return value
 
 
 def _is_plain(leaf: Any) -> bool:

@@ -125,5 +125,5 @@ def test_codec_hands_the_autoencoder_its_own_range(ours, theirs):
     codec = Codec(Recorder(), [ours[0]], [ours[1]])
     x = (unit - ours[0]) / ours[1]
     torch.testing.assert_close(codec.encode(x), (unit - theirs[0]) / theirs[1], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(codec.decode(codec.encode(x), (3, 3)), x, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(codec.decode(codec.encode(x), x.shape), x, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(Codec(Recorder(), None, None).encode(unit), (unit - theirs[0]) / theirs[1])

@@ -1,7 +1,6 @@
 """Promise 4: after a call, nothing of the user's has moved, also when the closure raises."""
 
 import functools
-import threading
 import warnings
 
 import pytest
@@ -206,49 +205,3 @@ def test_untouched_alone_as_a_context(x):
         cross_entropy(model, x).backward()
         model.eval()
     assert_same(before, snapshot(model))
-
-
-class TestBound:
-    def test_reaches_only_its_own_transform_and_block(self, x, vae, loss_fn):
-        aug, other = IDAATransform(vae), IDAATransform(vae)
-        with aug.bound(loss_fn):
-            assert torch.equal(aug(x), aug(x, loss_fn=loss_fn))
-            with pytest.raises(ValueError, match="nothing to maximise"):
-                other(x)
-        with pytest.raises(ValueError, match="nothing to maximise"):
-            aug(x)
-
-    def test_nested_blocks_and_arguments(self, x, aug, loss_fn):
-        opposite = lambda v: -loss_fn(v)  # noqa: E731
-        with aug.bound(loss_fn):
-            outer = aug(x)
-            with aug.bound(opposite):
-                assert torch.equal(aug(x), aug(x, loss_fn=opposite))
-                assert torch.equal(aug(x, loss_fn=loss_fn), outer)
-            assert torch.equal(aug(x), outer)
-
-    def test_is_gone_after_an_exception(self, x, aug, loss_fn):
-        with pytest.raises(ZeroDivisionError), aug.bound(loss_fn):
-            raise ZeroDivisionError
-        with pytest.raises(ValueError, match="nothing to maximise"):
-            aug(x)
-
-    def test_belongs_to_its_thread(self, x, aug, loss_fn):
-        caught = []
-
-        def elsewhere():
-            try:
-                aug(x)
-            except ValueError as error:
-                caught.append(str(error))
-
-        with aug.bound(loss_fn):
-            thread = threading.Thread(target=elsewhere)
-            thread.start()
-            thread.join()
-        assert "in the same thread" in caught[0]
-
-    def test_bind_does_not_register_a_module_of_the_users(self, aug):
-        bound = aug.bind(Module(Encoder()))
-        assert len(list(bound.parameters())) == len(list(aug.parameters()))
-        assert repr(bound) == f"{aug!r}.bind(Module)"

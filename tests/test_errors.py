@@ -175,7 +175,7 @@ def test_sources(x, aug):
 def test_one_gradient_for_two_images(x, aug):
     from torchvision.tv_tensors import Image
 
-    with pytest.raises(ValueError, match="one grad was given for 2 batches"):
+    with pytest.raises(ValueError, match="one grad was given for 2 batches of images; pass a list"):
         aug(Image(x), Image(x), grad=x)
 
 

@@ -2,11 +2,14 @@
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import kornia.augmentation as K
 import pytest
 import torch
 from conftest import tiny_vae
+from kornia.constants import DataKey, Resample
 from torch import nn
 
 from idaa_transforms import CLAETransform, IDAATransform
@@ -138,8 +141,44 @@ class TestContainers:
     def test_patches_are_refused(self, x, loss_fn):
         aug = RandomIDAA(tiny_vae(), p=1.0)
         pipeline = K.PatchSequential(aug, grid_size=(2, 2), patchwise_apply=False)
-        with aug.bound(loss_fn), pytest.raises(ValueError, match="images are 8x8, and the autoencoder takes 16x16"):
+        with (
+            aug.bound(loss_fn),
+            pytest.raises(ValueError, match=r"images are 8x8.* takes 16x16.*PatchSequential.*cannot"),
+        ):
             pipeline(x)
+
+    @pytest.mark.parametrize("data_format", ["BCTHW", "BTCHW"])
+    @pytest.mark.parametrize("same_on_frame", [True, False])
+    def test_videos(self, make, data_format, same_on_frame):
+        aug, seen = make(p=0.5), []
+        clips = torch.rand(3, 3, 5, 16, 16) if data_format == "BCTHW" else torch.rand(3, 5, 3, 16, 16)
+        pipeline = K.VideoSequential(aug, data_format=data_format, same_on_frame=same_on_frame)
+        torch.manual_seed(0)
+        with aug.bound(lambda v: (seen.append(tuple(v.shape)), v.square().flatten(1).sum(1))[1]):
+            views = pipeline(clips)
+        assert seen == [(15, 3, 16, 16)]  # frames, clip after clip
+        moved = ((views != clips).transpose(1, 2) if data_format == "BCTHW" else views != clips).flatten(2).any(2)
+        assert 0 < moved.sum() < 15
+        assert bool((moved == moved[:, :1]).all()) == same_on_frame
+        assert torch.equal(pipeline(clips, params=pipeline._params), views)
+
+    def test_inverse_undoes_the_geometry_and_keeps_the_change(self, make, x, loss_fn):
+        aug = make(p=1.0)
+        pipeline = K.AugmentationSequential(aug, K.RandomHorizontalFlip(p=1.0), data_keys=["input"])
+        with aug.bound(loss_fn):
+            views = pipeline(x)
+        assert torch.equal(pipeline.inverse(views), views.flip(-1))
+        assert torch.equal(aug.transform_matrix, torch.eye(3).expand(4, 3, 3))
+
+    def test_extra_args_for_masks(self, make, x, loss_fn):
+        aug = make(p=1.0)
+        extra = {DataKey.MASK: {"resample": Resample.NEAREST, "align_corners": True}}
+        keys = ["input", "mask"]
+        pipeline = K.AugmentationSequential(aug, K.RandomRotation(30.0, p=1.0), data_keys=keys, extra_args=extra)
+        mask = (torch.rand(4, 1, 16, 16) > 0.5).float()
+        with aug.bound(loss_fn):
+            _, turned = pipeline(x, mask)
+        assert set(turned.unique().tolist()) == {0.0, 1.0}
 
 
 def test_from_pretrained_with_saved_settings(tmp_path, x, loss_fn):
@@ -165,3 +204,10 @@ def test_errors(make, x, loss_fn):
         ValueError, match=r"of a batch of shape \(4, 3, 16, 16\) and cannot be replayed on one of shape"
     ):
         aug(x[:2], params=aug._params)
+
+
+def test_an_older_kornia_is_refused():
+    code = "import kornia; kornia.__version__ = '0.8.3'; import idaa_transforms.kornia"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "kornia 0.8.3 hands augmentations a part of the batch; 0.9 or newer is needed" in run.stderr

@@ -1,9 +1,16 @@
 """What torchvision v2 passes around: tuples, dicts, tv_tensors, containers."""
 
+import itertools
+import pickle
+
+import pytest
 import torch
+from conftest import tiny_vae
 from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+
+from idaa_transforms import CLAETransform, IDAATransform
 
 
 def test_tuples_dicts_and_labels(x, aug, loss_fn):
@@ -44,3 +51,88 @@ def test_containers_by_bound_and_bind(x, aug, loss_fn):
 
 def test_isinstance_of_a_v2_transform(aug):
     assert isinstance(aug, v2.Transform)
+
+
+def test_several_images_with_one_closure_or_one_each(x, aug, loss_fn):
+    a, b = tv_tensors.Image(x), tv_tensors.Image(x.flip(0))
+    opposite = lambda v: -loss_fn(v)  # noqa: E731
+    expected = [aug(x, loss_fn=loss_fn), aug(x.flip(0), loss_fn=loss_fn), aug(x.flip(0), loss_fn=opposite)]
+    out = aug({"a": a, "b": b}, loss_fn=loss_fn)
+    assert all(torch.equal(out[k], v) for k, v in zip("ab", expected, strict=False))
+    out = aug(a, torch.arange(4), b, loss_fn=[loss_fn, opposite])
+    assert torch.equal(out[0], expected[0])
+    assert torch.equal(out[2], expected[2])
+    with aug.bound([loss_fn, opposite]):
+        assert torch.equal(aug(a, b)[1], expected[2])
+    gradients = [torch.randn_like(x), torch.randn_like(x)]
+    assert torch.equal(aug(a, b, grad=gradients)[1], aug(b, grad=gradients[1]))
+    with pytest.raises(ValueError, match="3 loss_fns were given for 2 batches of images; pass one for each"):
+        aug(a, b, loss_fn=[loss_fn] * 3)
+
+
+@pytest.mark.parametrize("make", [lambda **o: IDAATransform(tiny_vae(), **o), lambda **o: CLAETransform(0.01, **o)])
+def test_videos(make):
+    """The closure sees clips, and p and eps are theirs; the autoencoder sees frames."""
+    clips, seen = torch.rand(3, 5, 3, 16, 16), []
+
+    def loss_fn(views):
+        seen.append(tuple(views.shape))
+        return (
+            (views.flatten(0, 1) if views.ndim == 5 else views).square().flatten(1).sum(1).view(len(views), -1).sum(1)
+        )
+
+    video = make()(tv_tensors.Video(clips), loss_fn=loss_fn)
+    assert type(video) is tv_tensors.Video
+    assert seen == [(3, 5, 3, 16, 16)]
+    frames = make()(clips.flatten(0, 1), loss_fn=loss_fn)
+    torch.testing.assert_close(video.as_subclass(torch.Tensor), frames.view_as(clips), atol=1e-6, rtol=0)
+    some = make()(tv_tensors.Video(clips), loss_fn=loss_fn, eps=torch.tensor([0.0, 0.1, 0.0]))
+    torch.testing.assert_close(some[::2], clips[::2], atol=1e-6, rtol=0)
+    assert ((some[1] - clips[1]).abs().amax((1, 2, 3)) > 1e-3).all()
+    torch.manual_seed(0)
+    skipped = (make(p=0.5)(clips, loss_fn=loss_fn) == clips).flatten(2).all(2)
+    assert bool((skipped == skipped[:, :1]).all())
+    torch.testing.assert_close(make(chunk_size=2)(clips, loss_fn=loss_fn), video.as_subclass(torch.Tensor))
+    one_clip = make()(tv_tensors.Video(clips[0]), loss_fn=loss_fn)  # (T, C, H, W): a batch of frames
+    torch.testing.assert_close(one_clip.as_subclass(torch.Tensor), frames[:5], atol=1e-6, rtol=0)
+
+
+def test_after_cutmix_and_in_a_collate_fn(x, aug, encoder):
+    encoder.eval()
+    labels = torch.arange(4) % 6
+    dataset = torch.utils.data.TensorDataset(x, labels)
+    mix = v2.CutMix(num_classes=6, alpha=1.0)
+    targets = []
+
+    def loss_fn(views):
+        return nn.functional.cross_entropy(encoder(views), targets[-1], reduction="none")
+
+    def collate(batch):
+        images, mixed = mix(*torch.utils.data.default_collate(batch))
+        targets.append(mixed)
+        return images, *aug(images, mixed, loss_fn=loss_fn)
+
+    for images, views, mixed in torch.utils.data.DataLoader(dataset, 2, collate_fn=collate):
+        assert mixed.shape == (2, 6)
+        assert mixed is targets[-1]
+        assert (views != images).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize(
+    ("container", "kind", "pickled"),
+    list(itertools.product(["alone", "Compose", "Sequential"], ["tensor", "Image", "dict", "pair"], [False, True])),
+)
+def test_containers_inputs_pickles_and_devices(container, kind, pickled, x, device):
+    x = x.to(device)
+    aug = IDAATransform(tiny_vae()).to(device)
+    if pickled:
+        aug = pickle.loads(pickle.dumps(aug))
+    steps = {"alone": aug, "Compose": v2.Compose([v2.Identity(), aug]), "Sequential": nn.Sequential(v2.Identity(), aug)}
+    image = x if kind == "tensor" else tv_tensors.Image(x)
+    sample = {"dict": {"image": image, "label": 3}, "pair": (image, torch.arange(4))}.get(kind, image)
+    expected = aug(x, loss_fn=lambda v: v.square().sum())
+    with aug.bound(lambda v: v.square().sum()):
+        out = steps[container](sample)
+    view = out["image"] if kind == "dict" else out[0] if kind == "pair" else out
+    assert type(view) is type(image)
+    assert torch.equal(view.as_subclass(torch.Tensor), expected)

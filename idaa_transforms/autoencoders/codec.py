@@ -48,18 +48,19 @@ class Codec(nn.Module):
         return next((p.dtype for p in self.autoencoder.parameters() if p.is_floating_point()), None)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to the latent (B, ...)."""
-        return latent_of(self._encode(x))
+        """Images (B, C, H, W) to the latent (B, ...); clips (B, T, C, H, W), frame by frame, to (B, T, ...)."""
+        return latent_of(self._encode(x)).unflatten(0, x.shape[:-3])
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (B, C, H, W) to mean and standard deviation of the posterior, both (B, ...)."""
+        """Mean and standard deviation of the posterior, each in the shape of the latent."""
         encoded = self._encode(x)
         if not hasattr(encoded, "log_variance"):
             raise ValueError(
                 f"scale='posterior' needs an autoencoder whose encode gives a posterior with mean and log_variance; "
                 f"that of {type(self.autoencoder).__name__} gives a {type(encoded).__name__}: use scale='latent'"
             )
-        return encoded.mean, torch.exp(0.5 * encoded.log_variance)
+        mean, sd = encoded.mean, torch.exp(0.5 * encoded.log_variance)
+        return mean.unflatten(0, x.shape[:-3]), sd.unflatten(0, x.shape[:-3])
 
     def _encode(self, x: Tensor) -> Any:
         with torch.autocast(x.device.type, enabled=False):
@@ -68,14 +69,15 @@ class Codec(nn.Module):
             x = x.to(self.dtype or x.dtype)
             height, width = (-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-2:])
             x = functional.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
-            return self.autoencoder.encode(x)
+            return self.autoencoder.encode(x.flatten(0, -4))
 
-    def decode(self, z: Tensor, size: Sequence[int]) -> Tensor:
-        """Latents to images of ``size`` (height, width), in float32 at least."""
+    def decode(self, z: Tensor, shape: Sequence[int]) -> Tensor:
+        """Latents to images, or clips, whose ``shape`` ends like this one, in float32 at least."""
         with torch.autocast(z.device.type, enabled=False):
-            image = self.autoencoder.decode(z.to(self.dtype or z.dtype))
+            frames = z.to(self.dtype or z.dtype).flatten(0, len(shape) - 4)
+            image = self.autoencoder.decode(frames).unflatten(0, z.shape[: len(shape) - 3])
             image = image.to(torch.promote_types(image.dtype, torch.float32))
-            image = image[..., : size[0], : size[1]]
+            image = image[..., : shape[-2], : shape[-1]]
             return image if self._same else (image - self._shift) / self._scale
 
     def train(self, mode: bool = True) -> Self:

@@ -79,5 +79,5 @@ def explained_variance(autoencoder: Autoencoder, size: int = 64) -> float:
     codec = Codec(autoencoder, None, None)
     device = next((p.device for p in codec.autoencoder.parameters()), x.device)
     x = x.to(device)
-    error = codec.decode(codec.encode(x), x.shape[2:]) - x
+    error = codec.decode(codec.encode(x), x.shape) - x
     return 1 - float(error.square().mean() / (x - x.mean((0, 2, 3), keepdim=True)).square().mean())

@@ -110,6 +110,12 @@ class TestPosteriorScale:
         by_posterior = IDAATransform(vae, 0.4, scale="posterior")(x, loss_fn=loss)
         torch.testing.assert_close(by_posterior, IDAATransform(vae, 0.1)(x, loss_fn=loss), atol=1e-6, rtol=0)
 
+    def test_clips_go_frame_by_frame(self):
+        clips = torch.rand(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        aug = IDAATransform(VAE, 0.4, scale="posterior")
+        views = aug(clips.flatten(0, 1), loss_fn=loss).unflatten(0, (2, 3))
+        torch.testing.assert_close(aug.views(clips, loss), views)
+
     def test_on_real_weights_sure_latents_move_less(self):
         x = cifar10_sample()[0][:4]
         aug = IDAATransform.from_pretrained("cifar10-vae", 0.5, scale="posterior")

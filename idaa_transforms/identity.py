@@ -119,7 +119,8 @@ class IdentityMeter:
         ``energy_g``, ``energy_r``: see :func:`energies`. ``images``: N.
         """
         samples = self.samples()
-        return {name: value.nanmean().item() for name, value in samples.items()} | {"images": len(samples["l2"])}
+        means = {name: value.double().nanmean().item() for name, value in samples.items()}  # 19 of 20 is 0.95
+        return means | {"images": len(samples["l2"])}
 
 
 def retrieved(images: Tensor, views: Tensor, chunk: int = 1024) -> Tensor:

@@ -80,6 +80,13 @@ def test_a_target_that_is_always_met_says_so():
     assert len(found.curve) == 2
 
 
+def test_exactly_the_share_is_enough():
+    x = torch.linspace(0.3, 0.49, 20)[:, None, None, None].expand(20, 3, 2, 2)
+    found = calibrate(CLAETransform(), [x], up, above(0.49), keep=0.95, values=(0.005, 0.05), refine=0)
+    assert [row["prediction_kept"] for row in found.curve] == [0.95, 0.75]
+    assert found.recommended == 0.005
+
+
 def test_features_are_measured_by_retrieval(x, aug, loss_fn):
     found = calibrate(aug, [x], lambda _: loss_fn, lambda v: v.flatten(1), values=(0.1, 0.2))
     assert found.measure == "retrieved"

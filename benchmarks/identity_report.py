@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ import harness
 import numpy as np
 
 Row = dict[str, Any]
+LEGEND = """What views cost, at the same rise of the attacked loss, interpolated between the eps that were measured.
+"kept": the judge predicts the same class. "found": the view's nearest image among all is its own, by the judge's
+features. "cosine": of the judges' outputs for image and view, mean over judges. "their loss": how much the same loss
+rises for the judges, which were not attacked. L2: of images in [0, 1], mean; and as a multiple of CLAE's, one step."""
 JUDGES = {"supervised": "prediction_kept", "simclr": "retrieved", "mobilenet": "retrieved"}
 TITLES = {
     "supervised": "supervised ResNet\nkeeps its prediction",
@@ -41,49 +46,60 @@ def name(row: Row) -> str:
     return ", ".join([start, f"{row['steps']} step{'s' if row['steps'] > 1 else ''}", *extras])
 
 
-def at_gain(line: list[Row], gain: float, value: Any) -> float:
-    """``value`` of a row where the line reaches ``gain``, interpolated from (0, 1 or 0); NaN beyond its end."""
-    gains = [0.0, *(row["gain"] for row in line)]
-    start = 0.0 if value(line[0]) < value(line[-1]) else 1.0
-    values = [start, *(value(row) for row in line)]
+Value = Callable[[Row], float]
+
+
+def at_gain(line: list[Row], gain: float, value: Value, at_zero: float) -> float:
+    """``value`` where the line reaches ``gain``, interpolated, from ``at_zero`` on; NaN beyond its end."""
+    gains, values = [0.0, *(row["gain"] for row in line)], [at_zero, *(value(row) for row in line)]
     return float(np.interp(gain, gains, values)) if gain <= gains[-1] else float("nan")
 
 
+def mean(key: str) -> Value:
+    """Of the judges."""
+    return lambda row: float(np.mean([row[judge][key] for judge in JUDGES]))
+
+
+COLUMNS: dict[str, tuple[Value, float]] = {  # of the table: what, and what an untouched image has
+    "supervised: kept": (lambda row: row["supervised"].get("prediction_kept", float("nan")), 1.0),
+    "simclr: found": (lambda row: row["simclr"]["retrieved"], 1.0),
+    "mobilenet: found": (lambda row: row["mobilenet"]["retrieved"], 1.0),
+    "cosine": (mean("cosine"), 1.0),
+    "their loss": (mean("transferred"), 0.0),
+    "L2": (lambda row: row["l2"], 0.0),
+}
+
+
 def report(rows: list[Row], file: Path) -> str:
-    """The table as Markdown, also written beside ``file``, and the plot."""
-    text = []
+    """The tables as Markdown, also written beside ``file``, and the plot."""
+    text = [LEGEND]
     for data in dict.fromkeys(row["data"] for row in rows):
-        header = [f"{data}: view"]
+        found = lines(rows, data)
         for gain in GAINS:
-            header += [f"+{gain:g}: {judge}" for judge in JUDGES] + ["L2"]
-        body = []
-        for title, line in lines(rows, data).items():
-            cells = []
-            for gain in GAINS:
-                for judge, key in JUDGES.items():
-                    cells.append(cell(at_gain(line, gain, lambda r, j=judge, k=key: r[j].get(k, r[j]["retrieved"]))))
-                cells.append(cell(at_gain(line, gain, lambda r: r["l2"])))
-            body.append([title, *cells])
-        text.append(harness.table(header, body))
+            body = []
+            for title, line in found.items():
+                values = [at_gain(line, gain, *column) for column in COLUMNS.values()]
+                if not all(map(np.isnan, values)):
+                    times = values[-1] / at_gain(found["CLAE, 1 step"], gain, *COLUMNS["L2"])
+                    body.append([title, *map(cell, values), f"{times:.1f}"])
+            text.append(harness.table([f"{data}, loss + {gain:g}", *COLUMNS, "L2 / CLAE"], body))
     random = [row for row in rows if row["method"] == "random"]
+    body = [[name(r), f"{r['gain']:+.2f}", *(cell(value(r)) for value, _ in COLUMNS.values())] for r in random]
+    text.append(harness.table(["random augmentation", "loss", *COLUMNS], body))
     body = [
-        [
-            name(r),
-            f"{r['gain']:+.2f}",
-            *(cell(r[j].get(k, r[j]["retrieved"])) for j, k in JUDGES.items()),
-            cell(r["l2"]),
-        ]
-        for r in random
+        [f"{r['target_gain']:g}", *(f"{r[key]:.3f}" for key in ("gain", "gain_q1", "gain_q3")), cell(r["l2"])]
+        for r in rows
+        if "target_gain" in r
     ]
-    text.append(harness.table(["random augmentation", "gain", *JUDGES, "L2"], body))
+    text.append(harness.table(["target_gain", "mean", "lower quartile", "upper quartile", "L2"], body))
     file.with_suffix(".md").write_text("\n\n".join(text) + "\n")
     plot(rows, file.with_suffix(".png"))
     return "\n\n".join(text)
 
 
 def cell(value: float) -> str:
-    """Two digits, or a dash where there is nothing."""
-    return "-" if np.isnan(value) else f"{value:.2f}"
+    """Three digits, or a dash where there is nothing."""
+    return "-" if np.isnan(value) else f"{value:.3f}"
 
 
 SHOWN = {  # of the many lines, those that tell the story

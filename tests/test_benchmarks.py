@@ -87,7 +87,7 @@ def test_identity(run, tmp_path, monkeypatch):
     assert rows[0]["l2"] < rows[4]["l2"] < rows[5]["l2"]
     assert all(0 <= row["simclr"]["retrieved"] <= 1 for row in rows)
     assert all(abs(row["mobilenet"]["transferred"]) < 2 for row in rows)
-    assert "| CLAE, 1 step |" in out
+    assert "L2 / CLAE |" in out
     assert (tmp_path / "results" / "identity.png").read_bytes().startswith(b"\x89PNG")
     again, _ = run("identity", tmp_path, *files, *options)
     assert again["rows"] == rows

@@ -74,8 +74,9 @@ class Attack(Bindable, nn.Module):
         start: of delta: ``"zero"``, as in the paper, or ``"uniform"``, a random point within eps.
         scale: the unit of eps: ``"latent"``, the spread of the latent over images, or ``"posterior"``, for each number
             of each image's latent its own standard deviation, so that what the autoencoder is sure of moves less.
-        target_gain: how much the loss of each image shall rise, to first order, instead of all that eps allows.
-            Compare it with what loss_fn returns: of a mean, each image has its share.
+        target_gain: how much each image shall raise what loss_fn returns, a (B,) summed, instead of by all that eps
+            allows. To first order, from the gradient at hand: bisection would cost passes of the model. (A mean is
+            raised by one image B times less than a sum.)
         p: probability that an image (or clip) gets a view; the others come back bit for bit, and are not encoded.
         clip: (lo, hi) to clamp views to. None, as in the paper, lets them leave the range of images a little.
         mean, std: per channel, if x is normalised by them. Without them x is in [0, 1].

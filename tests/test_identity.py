@@ -1,5 +1,6 @@
 """The meter: against numbers worked out by hand, scikit-learn's neighbours, and judges that always say one thing."""
 
+import kornia
 import pytest
 import torch
 from conftest import Encoder
@@ -105,7 +106,7 @@ def test_of_any_transform_on_real_images():
     measured = {}
     for name, augment in {
         "none": nn.Identity(),
-        "flip": v2.RandomHorizontalFlip(1.0),
+        "flip": kornia.augmentation.RandomHorizontalFlip(p=1.0),
         "blur": v2.GaussianBlur(5),
     }.items():
         meter = IdentityMeter(judge)

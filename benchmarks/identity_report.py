@@ -62,6 +62,7 @@ def mean(key: str) -> Value:
 
 COLUMNS: dict[str, tuple[Value, float]] = {  # of the table: what, and what an untouched image has
     "supervised: kept": (lambda row: row["supervised"].get("prediction_kept", float("nan")), 1.0),
+    "supervised: found": (lambda row: row["supervised"]["retrieved"], 1.0),
     "simclr: found": (lambda row: row["simclr"]["retrieved"], 1.0),
     "mobilenet: found": (lambda row: row["mobilenet"]["retrieved"], 1.0),
     "cosine": (mean("cosine"), 1.0),

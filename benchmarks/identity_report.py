@@ -14,12 +14,7 @@ LEGEND = """What views cost, at the same rise of the attacked loss, interpolated
 "kept": the judge predicts the same class. "found": the view's nearest image among all is its own, by the judge's
 features. "cosine": of the judges' outputs for image and view, mean over judges. "their loss": how much the same loss
 rises for the judges, which were not attacked. L2: of images in [0, 1], mean; and as a multiple of CLAE's, one step."""
-JUDGES = {"supervised": "prediction_kept", "simclr": "retrieved", "mobilenet": "retrieved"}
-TITLES = {
-    "supervised": "supervised ResNet\nkeeps its prediction",
-    "simclr": "SimCLR features\nfind the image again",
-    "mobilenet": "MobileNetV2 (ImageNet) features\nfind the image again",
-}
+JUDGES = ("supervised", "simclr", "mobilenet")
 GAINS = (0.1, 0.2, 0.3)
 
 
@@ -115,24 +110,33 @@ SHOWN = {  # of the many lines, those that tell the story
 }
 
 
+PANELS: list[tuple[str, str, Value, Value]] = [
+    ("supervised ResNet: prediction kept", "", lambda r: r["gain"], lambda r: r["supervised"]["prediction_kept"]),
+    ("SimCLR features: found again", "", lambda r: r["gain"], lambda r: r["simclr"]["retrieved"]),
+    ("MobileNetV2 (ImageNet): found again", "", lambda r: r["gain"], lambda r: r["mobilenet"]["retrieved"]),
+    ("distance moved, L2 of images in [0, 1]", "", lambda r: r["gain"], lambda r: r["l2"]),
+    ("their own loss rises (mean of judges)", "", lambda r: r["gain"], mean("transferred")),
+    ("MobileNetV2: cosine", "distance moved, L2", lambda r: r["l2"], lambda r: r["mobilenet"]["cosine"]),
+]
+
+
 def plot(rows: list[Row], file: Path) -> None:
-    """Identity by each judge, and distance, against hardness; CIFAR-10."""
+    """Identity by each judge, distance, and hardness for the judges, against hardness; CIFAR-10."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 4.2), dpi=130, layout="constrained")
-    axes = figure.subplots(1, 4)
-    found = lines(rows, "cifar10")
-    for axis, (judge, key) in zip(axes, JUDGES.items(), strict=False):
-        for title, (colour, style) in SHOWN.items():
-            if title in found:
-                line = found[title]
-                axis.plot([r["gain"] for r in line], [r[judge][key] for r in line], style, color=colour, label=title)
-        axis.set(title=TITLES[judge], xlabel="rise of the attacked loss", xlim=(0, 0.6), ylim=(0, 1.02))
-    for title, (colour, style) in SHOWN.items():
-        if title in found:
-            axes[3].plot([r["gain"] for r in found[title]], [r["l2"] for r in found[title]], style, color=colour)
-    axes[3].set(title="moved, L2 of images in [0, 1]", xlabel="rise of the attacked loss", xlim=(0, 0.6), yscale="log")
-    for axis in axes:
+    figure = Figure(figsize=(12, 7.4), dpi=120, layout="constrained")
+    found, random = lines(rows, "cifar10"), [row for row in rows if row["method"] == "random"]
+    for axis, (title, label, across, up) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
+        for key, (colour, style) in SHOWN.items():
+            line = found.get(key, [])
+            axis.plot([across(r) for r in line], [up(r) for r in line], style, ms=4, color=colour, label=key)
+        stars = [row for row in random if label or row["gain"] > 0]
+        axis.plot([across(r) for r in stars], [up(r) for r in stars], "k*", ms=9, label="random augmentation")
+        axis.set(
+            title=title, xlabel=label or "rise of the attacked network's loss", xscale="log" if label else "linear"
+        )
         axis.grid(alpha=0.3)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
+        if title.startswith("distance"):
+            axis.set_yscale("log")
+    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     figure.savefig(file)

@@ -117,15 +117,19 @@ class Bench:
         *normalise, network = attacked
         self.embed = lambda v: network.features(nn.Sequential(*normalise)(v))
         with torch.no_grad():
-            self.anchors = [self.embed(v.flip(-1)) for v in self.x]
             self.flipped = {name: [judge(v.flip(-1)) for v in self.x] for name, judge in others.items()}
+
+    def loss(self, x: Tensor) -> Any:
+        """The closure that the views of ``x`` raise."""
+        with torch.no_grad():
+            return objectives.simclr(self.embed, self.embed(x.flip(-1)))
 
     def measure(self, make: Callable[[Tensor, Any], tuple[Tensor, dict[str, Any]]]) -> dict[str, Any]:
         """``make(x, loss_fn)`` gives views, and losses and reconstruction for the meter."""
         for meter in self.meters.values():
             meter.reset()
-        for x, y, anchor in zip(self.x, self.y, self.anchors, strict=True):
-            loss_fn = objectives.simclr(self.embed, anchor)
+        for x, y in zip(self.x, self.y, strict=True):
+            loss_fn = self.loss(x)
             views, known = make(x, loss_fn)
             for meter in self.meters.values():
                 meter.update(x, views, labels=y if meter.logits else None, **known)

@@ -105,8 +105,8 @@ SHOWN = {  # of the many lines, those that tell the story
     "IDAA cifar10-vae, 5 steps": ("tab:green", "s-"),
     "IDAA cifar10-vae, 1 step, l2, posterior scale": ("tab:purple", "^-"),
     "IDAA cifar10-vae, 5 steps, l2, posterior scale": ("tab:pink", "^-"),
-    "IDAA cifar10-vae-z128, 5 steps": ("tab:olive", "v-"),
-    "IDAA taef2, 5 steps": ("tab:gray", "d-"),
+    "IDAA cifar10-vae-z128, 1 step": ("tab:olive", "v-"),
+    "IDAA taef2, 1 step": ("tab:gray", "d-"),
 }
 
 

@@ -15,6 +15,7 @@ from .extras import require
 from .files import recommend
 from .functional import Loss
 from .identity import IdentityMeter
+from .provenance import provenance
 
 EPS = (0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)  # in units of the transform's own, whatever its norm and scale
 STEPS = (1, 2, 3, 5, 8)
@@ -58,14 +59,15 @@ class Calibration:
         aside = f" ({', '.join(f'{v:g}' for v in again)} would again, and is not trusted)" if again else ""
         return f"{self.vary} = {self.recommended:g} keeps {share}; {later[0]:g} does not{aside}"
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], about: str = "") -> None:
         """Make the recommended value the default of the weights in ``folder``, with the settings it was found for.
 
-        Their config gets the reason as well. What differs from it at the call, or in ``from_pretrained``, goes first.
+        Their config gets the reason as well: the curve, where the numbers come from, and what you say ``about`` judge
+        and data. Values given at the call, or to ``from_pretrained``, go before what is saved.
         """
         if self.recommended is None:
             raise ValueError(f"nothing to save: {self}")
-        reason = dataclasses.asdict(self) | {"answer": str(self)}
+        reason = {"answer": str(self), "about": about, "run": provenance()} | dataclasses.asdict(self)
         recommend(Path(folder), self.settings | {self.vary: self.recommended}, reason)
 
     def to_json(self) -> str:

@@ -61,10 +61,7 @@ def inspect(args: argparse.Namespace) -> None:
     """Show what views cost your images in identity: pictures, curves, and an eps to use, as one HTML file."""
     from .inspection import inspect
 
-    about = f"Attacked: {args.model or args.judge}, by NT-Xent against the flipped image. Judge: {args.judge}"
-    about += "." if args.model else ", the attacked network itself: another one would be fairer."
-    about += f" Data: {Path(args.data).name}."
-    found = inspect(*_subject(args), args.out, keep=args.keep, batch_size=args.batch_size, about=about)
+    found = inspect(*_subject(args), args.out, keep=args.keep, batch_size=args.batch_size, about=_about(args))
     print(f"{found}\n{args.out / 'report.html'}")
 
 
@@ -80,8 +77,14 @@ def calibrate(args: argparse.Namespace) -> None:
         print("".join(f"{row[name]:17.4g}" for name in names))
     print(f"\n{found}")
     if args.save:
-        found.save(args.weights)
+        found.save(args.weights, _about(args))
         print(f"IDAATransform.from_pretrained({args.weights!r}) uses it now")
+
+
+def _about(args: argparse.Namespace) -> str:
+    judge = args.judge if args.model else f"{args.judge}, the attacked network itself (another one would be fairer)"
+    attacked = f"Attacked: {args.model or args.judge}, by NT-Xent against the flipped image."
+    return f"{attacked} Judge: {judge}. Data: {Path(args.data).name}."
 
 
 def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:

@@ -1,6 +1,7 @@
 """The benchmarks run and write what their tables say. How fast anything is, is not tested."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_interleaved_medians(run, monkeypatch):
     assert measured["a"]["min"] <= measured["a"]["q1"] <= measured["a"]["median"] <= measured["a"]["q3"]
 
 
-def test_identity(run, tmp_path, monkeypatch):
+def test_identity(run, tmp_path, monkeypatch, capsys):
     """With judges that learned for one step, and networks that did not learn at all."""
     import judges
     import torch
@@ -92,3 +93,17 @@ def test_identity(run, tmp_path, monkeypatch):
     again, _ = run("identity", tmp_path, *files, *options)
     assert again["rows"] == rows
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 6
+
+    import defaults
+
+    from idaa_transforms import hub
+
+    shutil.copytree(hub.find("cifar10-vae-z128"), tmp_path / "weights")
+    monkeypatch.setattr(hub, "find", lambda *_: tmp_path / "weights")
+    arguments = ["defaults.py", tmp_path, *files[:2], *options[:4], "--weights", "cifar10-vae-z128"]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    defaults.main()
+    saved = json.loads((tmp_path / "weights" / "config.json").read_text())
+    assert f"eps = {saved['transform']['eps']:g} keeps prediction_kept" in capsys.readouterr().out
+    assert saved["calibration"]["about"].startswith("32 test images of cifar10; attacked: ResNet-20")
+    assert [row["eps"] for row in saved["calibration"]["curve"]] == [0.05, 0.1, 0.15, 0.2]

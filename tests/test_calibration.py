@@ -108,11 +108,13 @@ def test_saved_with_the_weights(folder, x, loss_fn, vary):
     aug = IDAATransform.from_pretrained(folder)
     values = (0.01, 0.02) if vary == "eps" else (1, 3)
     found = calibrate(aug, [x], lambda _: loss_fn, lambda v: v.flatten(1), keep=0.0, vary=vary, values=values)
-    found.save(folder)
+    found.save(folder, about="a judge of pixels")
     again = IDAATransform.from_pretrained(folder)
     assert again.settings() == aug.settings() | {vary: values[-1]}
     reason = json.loads((folder / CONFIG).read_text())["calibration"]
     assert reason["answer"] == str(found)
+    assert reason["about"] == "a judge of pixels"
+    assert reason["run"]["date"].startswith("20")
     assert reason["curve"][0]["images"] == 4
     assert json.loads(found.to_json())["recommended"] == values[-1]
     assert IDAATransform.from_pretrained(folder, eps=0.5).eps == 0.5

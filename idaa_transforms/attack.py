@@ -148,7 +148,7 @@ class Attack(Bindable, nn.Module):
 
     def stats(self) -> dict[str, int]:
         """Counts since this object was made: calls, images attacked, and ``unchanged``, those of them that came back
-        as they were because no finite direction was found. Synchronises."""
+        as they were, because their gradient was zero or not finite. Synchronises."""
         return {"calls": self._calls, "attacked": self._attacked, "unchanged": int(self._unchanged)}
 
     def _run(
@@ -194,7 +194,7 @@ class Attack(Bindable, nn.Module):
             self._tell(checks.check_gradient(found.gradient, losses[0] if losses else None))
             self._values_read = True
         self._calls, self._attacked = self._calls + 1, self._attacked + len(part)
-        self._unchanged += (~found.finite).sum()
+        self._unchanged += (~(found.finite & found.delta.flatten(1).any(1))).sum()
         return found
 
     def _check(self, x: Any, loss_fn: Loss | None, grad: Any, eps: Any) -> Loss | None:

@@ -1,8 +1,9 @@
 # make demo | make test | make lint | make bench: each makes .venv first where there is none.
+# make minimal: the package without its extras, in an environment of its own.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench minimal clean
 
 demo: .venv/installed
 	$(BIN)/idaa demo
@@ -25,5 +26,10 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+minimal:
+	$(PYTHON) -m venv .venv-minimal
+	.venv-minimal/bin/python -m pip install --quiet .
+	.venv-minimal/bin/python tests/minimal.py
+
 clean:
-	rm -rf .venv dist build demo-out .hypothesis .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-minimal dist build demo-out .hypothesis .pytest_cache .ruff_cache .mypy_cache

@@ -174,7 +174,7 @@ class Attack(Bindable, nn.Module):
 
     def stats(self) -> dict[str, int]:
         """Counts since this object was made: calls, images attacked, and ``unchanged``, those of them that came back
-        as they were because no finite direction was found; with a guard, its own. Synchronises."""
+        as they were, because their gradient was zero or not finite; with a guard, its own. Synchronises."""
         counts = {"calls": self._calls, "attacked": self._attacked, "unchanged": int(self._unchanged)}
         return counts | (self.guard.stats() if self.guard else {})
 
@@ -223,10 +223,10 @@ class Attack(Bindable, nn.Module):
         if self._reads_values and len(part):
             self._tell(checks.check_gradient(found.gradient, losses[0] if losses else None))
             self._values_read = True
+        self._calls, self._attacked = self._calls + 1, self._attacked + len(part)
+        self._unchanged += (~(found.finite & found.delta.flatten(1).any(1))).sum()
         if self.guard and len(part):
             found = self.guard.keep(part, found, in_chunks(decode, self.chunk_size), self.clip)
-        self._calls, self._attacked = self._calls + 1, self._attacked + len(part)
-        self._unchanged += (~found.finite).sum()
         return found
 
     def _check(self, x: Any, loss_fn: Loss | None, grad: Any, eps: Any) -> Loss | None:

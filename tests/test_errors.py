@@ -134,6 +134,13 @@ def test_a_zero_gradient_is_told_once(kind, x, vae, encoder):
         aug(x, loss_fn=loss_fn)
 
 
+def test_images_without_a_slope_are_counted_as_unchanged(x, aug):
+    aug(x, loss_fn=square)
+    views = aug(x, loss_fn=lambda v: v[1:].square().sum())
+    torch.testing.assert_close(views[0], x[0], atol=1e-6, rtol=0)
+    assert aug.stats() == {"calls": 2, "attacked": 8, "unchanged": 1}
+
+
 def test_a_gradient_is_not_taken_for_zero(x, vae, encoder):
     encoder.eval()
     anchor = encoder(x.flip(-1)).detach()

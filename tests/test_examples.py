@@ -12,11 +12,45 @@ from idaa_transforms.cli import main
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_quickstart(monkeypatch, capsys):
-    module = runpy.run_path(str(EXAMPLES / "quickstart.py"))
-    losses = module["main"]()
-    assert sum(losses[-5:]) < sum(losses[:5])
-    assert len((EXAMPLES / "quickstart.py").read_text().splitlines()) <= 70
+ONE_FILE = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", [n for n in ONE_FILE if n not in ("orders", "accelerate_ddp")])
+def test_an_example_learns(name):
+    losses = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]()
+    losses = losses[2:] if name == "lightly_moco" else losses  # while its queue fills, the task becomes harder
+    half = len(losses) // 2
+    assert sum(losses[half:]) / len(losses[half:]) < sum(losses[:half]) / half
+
+
+def test_the_orders_differ_as_they_say():
+    losses = {order: sum(each) for order, each in runpy.run_path(str(EXAMPLES / "orders.py"))["main"]().items()}
+    assert losses["before"] > losses["random"]
+    assert losses["inside"] > losses["after"]
+
+
+@pytest.mark.parametrize(
+    "launch",
+    [
+        ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"],
+        ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"],
+    ],
+    ids=["accelerate launch", "torchrun"],
+)
+def test_accelerate_on_two_processes(launch):
+    command = [sys.executable, "-m", *launch, str(EXAMPLES / "accelerate_ddp.py")]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    losses = [float(line.split()[3]) for line in out if line.startswith("epoch")]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+    assert out[-1].endswith("on 2 process(es)")
+
+
+@pytest.mark.parametrize("name", ONE_FILE)
+def test_an_example_is_a_page_that_says_how_to_run_it(name):
+    lines = (EXAMPLES / f"{name}.py").read_text().splitlines()
+    assert len(lines) <= 70
+    assert f"python examples/{name}.py" in [line.strip() for line in lines]
 
 
 def test_demo(tmp_path, capsys):

@@ -71,7 +71,8 @@ def inspect(
     body = [
         f"<h1>{html.escape(name)}: hardness and identity</h1>",
         f'<p class="answer">{html.escape(str(found))}.</p>',
-        f"<p>{html.escape(about)} {len(images)} images. The measure is {found.measure}: "
+        f"<p>{html.escape(about)} {len(images)} images, by which a share of {keep:g} is known to about "
+        f"{(keep * (1 - keep) / len(images)) ** 0.5:.3f} (one standard error). The measure is {found.measure}: "
         f"{MEASURES.get(found.measure, found.measure)}. Judges differ: one number holds for one judge.</p>",
         _image(out / "views.png", "images, reconstructions, residuals, and views at several eps"),
         "<p>G(x) = D(E(x)) is what the bottleneck carries, R(x) = x - G(x) what it does not and IDAA leaves alone.</p>",
@@ -96,9 +97,11 @@ def inspect(
 def _random(batches: Sequence[Tensor], make_loss: Callable[[Tensor], Loss], meter: IdentityMeter) -> dict[str, float]:
     augment = ssl_augmentation((batches[0].shape[2], batches[0].shape[3]))
     meter.reset()
-    for x in batches:
-        loss_fn, views = make_loss(x), augment(x)
-        meter.update(x, views, losses=(loss_fn(x), loss_fn(views)))
+    with torch.random.fork_rng([]):  # kornia draws on the CPU
+        torch.manual_seed(0)
+        for x in batches:
+            loss_fn, views = make_loss(x), augment(x)
+            meter.update(x, views, losses=(loss_fn(x), loss_fn(views)))
     return meter.compute()
 
 

@@ -33,15 +33,18 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", default=list(DATA), choices=DATA)
     args = parser.parse_args()
     attacked, judge = judges.resnet20(args.resnet20), judges.trained(args.judges / "supervised.safetensors")
+    results = []
     for weights in args.weights:
         data = DATA[weights]
         bench = Bench(args.data / f"{data}.npz", args.images, attacked, {"supervised": judge})
         aug = IDAATransform.from_pretrained(weights)
         found = calibrate(aug, bench.x, bench.loss, bench.meters["supervised"], values=EPS, refine=0)
         about = f"{args.images} test images of {data}; attacked: ResNet-20; judge: supervised, of benchmarks/judges.py"
-        found.save(hub.find(weights), about)
+        results.append((hub.find(weights), found, about))
         kept = ", ".join(f"{row['eps']:g}: {row[found.measure]:.3f}" for row in found.curve)
-        print(f"{weights}: {found} ({kept})")
+        print(f"{weights}: {found} ({kept})", flush=True)
+    for folder, found, about in results:  # at the end: what is saved makes the checkout differ from its commit
+        found.save(folder, about)
 
 
 if __name__ == "__main__":

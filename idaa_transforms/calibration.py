@@ -30,6 +30,7 @@ class Calibration:
     keep: float  # at this share at least
     settings: dict[str, Any]  # of the transform
     curve: list[dict[str, float]]  # one row a value of ``vary``, ascending: the value, and the meter's means there
+    run: dict[str, str] = dataclasses.field(default_factory=provenance)
 
     @property
     def recommended(self) -> float | None:
@@ -67,7 +68,7 @@ class Calibration:
         """
         if self.recommended is None:
             raise ValueError(f"nothing to save: {self}")
-        reason = {"answer": str(self), "about": about, "run": provenance()} | dataclasses.asdict(self)
+        reason = {"answer": str(self), "about": about} | dataclasses.asdict(self)
         recommend(Path(folder), self.settings | {self.vary: self.recommended}, reason)
 
     def to_json(self) -> str:

@@ -1,5 +1,6 @@
 """Every set of weights of this release: loads, is what its card says, and makes hard views of real images."""
 
+import json
 import re
 from pathlib import Path
 
@@ -46,3 +47,17 @@ def test_a_release_is_complete_and_small_enough():
         mse = re.search(r"mean squared error, normalised units \| ([\d.]+) \|", card)[1]
         assert re.search(rf"`{name}` \|.*\| {mse} \|", table), name
         assert {CONFIG, WEIGHTS} <= {file.name for file in (ROOT / "weights" / name).iterdir()}
+
+
+def test_the_default_eps_is_the_calibrated_one():
+    reasons = {name: json.loads((hub.find(name) / CONFIG).read_text()).get("calibration") for name in PRETRAINED}
+    assert reasons["cifar10-vae"]
+    for name, reason in reasons.items():
+        if reason:
+            aug = IDAATransform.from_pretrained(name)
+            kept = {row["eps"]: row[reason["measure"]] for row in reason["curve"]}
+            assert aug.settings() == reason["settings"] | {"eps": aug.eps}
+            assert min(share for eps, share in kept.items() if eps <= aug.eps) >= reason["keep"]
+            assert min(kept.values()) < reason["keep"]  # it did have a limit
+            card = (hub.find(name) / "README.md").read_text()
+            assert f"{kept[aug.eps]:.3f}" in card

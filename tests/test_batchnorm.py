@@ -80,6 +80,23 @@ def test_timm_families_convert_and_strip_to_the_same_model(name):
         assert torch.equal(plain(x), expected)
 
 
+def test_sync_batch_norm_before_or_after():
+    """Its training needs a GPU; conversion, stripping and evaluation do not."""
+    sync = nn.SyncBatchNorm.convert_sync_batchnorm
+    x, plain = torch.rand(2, 3, 6, 6), small()
+    plain(x)  # the lazy layer takes its shape
+    expected = plain.eval()(x)
+    for dual in (
+        convert_dual_batchnorm(sync(copy.deepcopy(plain))),
+        sync(convert_dual_batchnorm(copy.deepcopy(plain))),
+    ):
+        assert {type(n) for m in dual if isinstance(m, DualBatchNorm) for n in m.children()} == {nn.SyncBatchNorm}
+        assert dual[1].adversarial.momentum == 0.01
+        assert torch.equal(dual.eval()(x), expected)
+        assert list(strip_dual_batchnorm(dual).state_dict()) == list(plain.state_dict())
+        assert isinstance(dual[1], nn.SyncBatchNorm)
+
+
 def test_a_model_that_is_a_batch_norm_and_one_shared_by_two_places():
     assert isinstance(convert_dual_batchnorm(nn.BatchNorm2d(3)), DualBatchNorm)
     norm = nn.BatchNorm1d(4)

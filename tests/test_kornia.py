@@ -81,10 +81,12 @@ def test_cardinality_and_keepdim(make, x):
     assert make(p=1.0, keepdim=True)(x[0], grad=x[0]).shape == (3, 16, 16)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_dtypes(make, x, dtype):
-    views = make(p=1.0)(x.to(dtype), loss_fn=lambda v: v.float().square().sum())
-    assert views.dtype == dtype
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtypes_and_devices(make, x, dtype, device):
+    aug, x = make(p=1.0).to(device), x.to(device, dtype)
+    views = aug(x, loss_fn=lambda v: v.float().square().sum())
+    assert (views.dtype, views.device) == (dtype, x.device)
+    assert torch.equal(aug(x, params=aug._params), views)
 
 
 def test_gradient_of_later_steps_reaches_the_images(make, x, loss_fn):

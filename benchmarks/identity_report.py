@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ COLUMNS: dict[str, tuple[Value, float]] = {  # of the table: what, and what an u
 
 
 def report(rows: list[Row], file: Path) -> str:
-    """The tables as Markdown, also written beside ``file``, and the plot."""
+    """The tables as Markdown, also written beside ``file``, which names the run, and the plot."""
     text = [LEGEND]
     for data in dict.fromkeys(row["data"] for row in rows):
         found = lines(rows, data)
@@ -88,6 +89,7 @@ def report(rows: list[Row], file: Path) -> str:
         if "target_gain" in r
     ]
     text.append(harness.table(["target_gain", "mean", "lower quartile", "upper quartile", "L2"], body))
+    text.append(". ".join(json.loads(file.read_text())["run"].values()))
     file.with_suffix(".md").write_text("\n\n".join(text) + "\n")
     plot(rows, file.with_suffix(".png"))
     return "\n\n".join(text)

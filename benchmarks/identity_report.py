@@ -78,7 +78,7 @@ def report(rows: list[Row], file: Path) -> str:
                 values = [at_gain(line, gain, *column) for column in COLUMNS.values()]
                 if not all(map(np.isnan, values)):
                     times = values[-1] / at_gain(found["CLAE, 1 step"], gain, *COLUMNS["L2"])
-                    body.append([title, *map(cell, values), f"{times:.1f}"])
+                    body.append([title, *map(cell, values), cell(times, 1)])
             text.append(harness.table([f"{data}, loss + {gain:g}", *COLUMNS, "L2 / CLAE"], body))
     random = [row for row in rows if row["method"] == "random"]
     body = [[name(r), f"{r['gain']:+.2f}", *(cell(value(r)) for value, _ in COLUMNS.values())] for r in random]
@@ -95,9 +95,9 @@ def report(rows: list[Row], file: Path) -> str:
     return "\n\n".join(text)
 
 
-def cell(value: float) -> str:
-    """Three digits, or a dash where there is nothing."""
-    return "-" if np.isnan(value) else f"{value:.3f}"
+def cell(value: float, digits: int = 3) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 SHOWN = {  # of the many lines, those that tell the story

@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 import report
+from config import VIEWS, configure
 from methods import METHODS
-from train import VIEWS, configure
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results" / "ssl"
@@ -27,9 +27,9 @@ RESULTS = HERE.parents[1] / "benchmarks" / "results" / "ssl"
 def cells(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
     """Arguments of train.py for each cell, one whole table for a seed before the next seed."""
     grid = itertools.product(args.seeds, args.data, args.methods, args.views)
+    scale = ["--scale", args.scale]
     return [
-        ["--method", method, "--view", view, *(["--data", data] if data else []), "--scale", args.scale]
-        + ["--seed", str(seed), *rest]
+        ["--method", method, "--view", view, *(["--data", data] if data else []), *scale, "--seed", str(seed), *rest]
         for seed, data, method, view in grid
     ]
 

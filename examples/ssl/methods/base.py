@@ -16,6 +16,10 @@ class View(NamedTuple):
     features: Tensor  # (B, width) of the backbone
     target: Tensor | None = None  # (B, D) embedding by the target network, for methods that have one
 
+    def detach(self) -> View:
+        """The same without a gradient."""
+        return View(*(None if part is None else part.detach() for part in self))
+
 
 class Method(nn.Module):
     """Heads and losses on top of a backbone with ``width`` features. Losses see the global batch."""

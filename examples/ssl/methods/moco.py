@@ -1,7 +1,7 @@
 """MoCo v2: He et al., CVPR 2020; Chen et al., 2020. Not in the paper's tables; augmentation and eps are SimCLR's.
 
-lightly's loss with a memory bank would enqueue at every call, the attack's and the third view's too, and its bank is not
-saved in checkpoints. So the queue is a buffer here.
+lightly's loss with a memory bank would enqueue at every call, the attack's and the third view's too, and its bank is
+not saved in checkpoints. So the queue is a buffer here.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from torch import Tensor, nn
 
 from idaa_transforms import objectives
@@ -16,7 +18,7 @@ TEMPERATURE = 0.1
 class Plain(Method):
     """Each first view has to find its second view among those of the batch."""
 
-    recipe = {
+    recipe: ClassVar[dict[str, Any]] = {
         "optimiser": "sgd",
         "lr": 0.03,
         "weight_decay": 5e-4,

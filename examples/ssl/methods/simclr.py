@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor
@@ -17,7 +19,7 @@ TEMPERATURE = 0.5
 class SimCLR(Method):
     """NT-Xent between all views of a batch, behind an MLP that is thrown away afterwards."""
 
-    recipe = {
+    recipe: ClassVar[dict[str, Any]] = {
         "optimiser": "adam",
         "lr": 3e-4,
         "batch_size": 256,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, ClassVar
 
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules import SimSiamPredictionHead
@@ -18,7 +19,7 @@ from .base import Features, Method, View
 class SimSiam(Method):
     """A predictor on one side, no gradient on the other, no negatives."""
 
-    recipe = {
+    recipe: ClassVar[dict[str, Any]] = {
         "optimiser": "sgd",
         "lr": 0.03,
         "weight_decay": 5e-4,

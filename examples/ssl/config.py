@@ -1,4 +1,4 @@
-"""Everything that can be set, in one flat list. Each value is an option: --eps 0.3, --no-dual-bn, --jitter .4 .4 .4 .1."""
+"""All that can be set, in one flat list. Each value is an option: --eps 0.3, --no-dual-bn, --jitter .4 .4 .4 .1."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Config:
 
     # the view beside the two random ones
     view: Literal["none", "third", "clae", "idaa", "idaa-grad"] = "idaa"  # third: one more random view, as a control
+    attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
     pair: Literal["add", "replace"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), or loss(x', x2)
     alpha: float = 1.0
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
@@ -34,7 +35,7 @@ class Config:
     step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
     anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
     start: Literal["zero", "uniform"] = "zero"
-    weights: str = ""  # name or folder of the VAE; default: what is shipped for the data
+    weights: str = "cifar10-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
 
     # data and augmentation
     data: str = "cifar10"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
@@ -71,10 +72,14 @@ class Config:
     compile: bool = False
     stop_after: int = 0  # epochs; ends early without changing the schedule
 
+    @property
+    def needs_third(self) -> bool:
+        """Whether a step draws three random views."""
+        return self.view == "third" or self.attacked == "x3"
+
 
 VIEWS = get_args(get_type_hints(Config)["view"])
-WEIGHTS = {"cifar10": "cifar10-vae", "cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}
-WEIGHTS["sample"] = "cifar10-vae"
+WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
 PLACE = ("out", "root", "device", "threads", "compile", "stop_after")  # decide nothing but where and how fast
 ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}
 SCALES: dict[str, dict[str, Any]] = {
@@ -127,10 +132,11 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     method, scale = said.get("method", Config.method), said.get("scale", Config.scale)
     config = Config(**METHODS[method].recipe | SCALES[scale] | said)
     config.jitter = tuple(config.jitter)
-    config.weights = config.weights or WEIGHTS.get(config.data, "")
+    if "weights" not in said and config.data not in ("cifar10", "sample"):
+        config.weights = WEIGHTS.get(config.data, "")
     config.out = config.out or f"runs/ssl/{run_name(config, said)}"
-    if config.pair == "replace" and config.view not in ("idaa", "clae"):
-        parser.error(f"--pair replace needs a view made before the step: --view idaa or clae, not {config.view}")
+    if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae"):
+        parser.error(f"--pair replace and --attacked x3 are for --view idaa and clae, not {config.view}")
     if config.view in ("idaa", "idaa-grad") and not config.weights:
         parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")
     return config

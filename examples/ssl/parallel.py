@@ -17,8 +17,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def gather(rows: Tensor) -> Tensor:
-    """Rows (b, D) of every process, (world * b, D), with a gradient."""
-    return torch.cat(dist.gather(rows)) if dist.world_size() > 1 else rows
+    """Rows (b, D) of every process, (world * b, D), with a gradient and in the order of the batch, of which process r
+    had rows r, r + world, and so on."""
+    return torch.stack(dist.gather(rows), 1).flatten(0, 1) if dist.world_size() > 1 else rows
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

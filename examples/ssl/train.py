@@ -39,8 +39,8 @@ from idaa_transforms.sample import cifar10_sample
 def backward(
     model: Model, attack: Any, x1: Tensor, x2: Tensor, x3: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, list[View]]:
-    """The gradients of one step. x1, x2 and, for ``third``, x3 are random views. Returns the loss of the two, the loss
-    with the view beside or instead (the same where there is none), and the two as the network saw them."""
+    """The gradients of one step. x1, x2 and, where the third view comes from a random one, x3 are random views. Returns
+    the loss of the two, the loss with the third (the same where there is none), and the two as the network saw them."""
     config, loss = model.config, model.method.loss
     a, b = model(x1.requires_grad_(config.view == "idaa-grad")), model(x2)
     clean = extra = loss(a, b)
@@ -48,7 +48,8 @@ def backward(
         clean.backward(retain_graph=True)
         hard = attack(x1.detach(), grad=x1.grad, eps=eps)
     elif config.view in ("idaa", "clae"):
-        hard = attack(x1, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)
+        start = x1 if x3 is None else x3
+        hard = attack(start, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)
     else:
         hard = x3
 
@@ -175,7 +176,7 @@ def train(config: Config) -> dict[str, Any]:
             optimiser.param_groups[0]["lr"] = learning_rate(config, epoch + i / steps)
             eps = config.clae_eps if config.view == "clae" else config.eps
             eps *= (epoch + (i + 1) / steps) / config.epochs if config.eps_schedule == "ramp" else 1
-            views = [model.normalise(augment(x)[rank::world]) for _ in range(2 + (config.view == "third"))]
+            views = [model.normalise(augment(x)[rank::world]) for _ in range(3 if config.needs_third else 2)]
             optimiser.zero_grad()
             clean, extra, seen = backward(model, attack, *[*views, None][:3], eps)
             average_gradients(model.parameters())
@@ -204,14 +205,10 @@ def train(config: Config) -> dict[str, Any]:
     bar.close()
     if last < config.epochs or rank:
         return {}
-    result = {"run": origin, "config": {k: v for k, v in asdict(config).items() if k not in PLACE}}
-    result |= {
-        "processes": world,
-        "threads": torch.get_num_threads(),
-        **spent,
-        "attack": attack.stats() if attack else {},
-    }
-    result |= {"metrics": evaluate.evaluate(model, data, config.sigma), "log": read_log(folder / "log.csv")}
+    result = {"run": origin, "config": {k: v for k, v in asdict(config).items() if k not in PLACE}, "processes": world}
+    result |= {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
+    result |= {"attack": attack.stats() if attack else {}, "metrics": evaluate.evaluate(model, data, config.sigma)}
+    result["log"] = read_log(folder / "log.csv")
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result
 
@@ -225,4 +222,4 @@ def read_log(file: Path) -> list[dict[str, float | None]]:
 if __name__ == "__main__":
     result = train(configure(about=__doc__))
     if result:
-        print(json.dumps({"hours": result["seconds"] / 3600, **result["metrics"]}, indent=1))
+        print(json.dumps({"hours": result["hours"], **result["metrics"]}, indent=1))

@@ -29,6 +29,7 @@ class Plain(Method):
         "jitter": (0.4, 0.4, 0.4, 0.4),
         "jitter_p": 1.0,
         "eps": 1.0,
+        "weights": "cifar10-vae-z128",
         "sigma": 0.1,
     }
 

@@ -30,6 +30,7 @@ class SimSiam(Method):
         "jitter": (0.4, 0.4, 0.4, 0.1),
         "jitter_p": 0.8,
         "eps": 1.0,
+        "weights": "cifar10-vae-z128",
         "sigma": 0.5,
     }
 

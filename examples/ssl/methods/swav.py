@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lightly.loss import SwaVLoss
 from lightly.loss.swav_loss import sinkhorn
-from lightly.models.modules import SwaVProjectionHead, SwaVPrototypes
-from torch import Tensor
+from lightly.models.modules import SwaVProjectionHead
+from lightly.models.utils import normalize_weight
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idaa_transforms import objectives
@@ -23,9 +24,9 @@ class SwAV(Method):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.projector = SwaVProjectionHead(width, 512, 128)
-        self.prototypes = SwaVPrototypes(128, 512)
+        self.prototypes = nn.Linear(128, 512, bias=False)  # lightly's have a bias, which the paper's have not
         self.criterion = SwaVLoss()
-        self.prototypes.normalize()
+        self.update([])
 
     def _scores(self, view: View) -> Tensor:
         return self.prototypes(F.normalize(self.embed(view.features), dim=1))
@@ -40,4 +41,4 @@ class SwAV(Method):
 
     def update(self, views: list[View]) -> None:
         """Prototypes stay on the sphere."""
-        self.prototypes.normalize()
+        normalize_weight(self.prototypes.weight)

@@ -22,7 +22,9 @@ def rows():
     """Pixels of 64 images and of noisy copies: features with something to find. Memory, labels, queries, answers."""
     x, y = cifar10_sample((8, 8))
     memory = torch.cat([x + 0.1 * torch.randn(x.shape, generator=torch.Generator().manual_seed(i)) for i in range(9)])
-    queries = torch.cat([x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(i)) for i in range(20, 28)])
+    queries = torch.cat(
+        [x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(i)) for i in range(20, 28)]
+    )
     return memory.flatten(1) - 0.5, y.repeat(9), queries.flatten(1) - 0.5, y.repeat(8)
 
 

@@ -33,8 +33,8 @@ PAPER = {
     ("simclr", "idaa"): (83.41, 46.78, 88.07, 60.90),
 }
 BESIDE = (
-    "Runs with the paper's settings (`--scale paper`, a GPU). The paper has neither `third` and `idaa-grad` nor MoCo, BYOL "
-    "and SwAV: they are listed once they have been run."
+    "Runs with the paper's settings (`--scale paper`, a GPU). The paper has neither `third` and `idaa-grad` nor MoCo, "
+    "BYOL and SwAV: they are listed once they have been run."
 )
 METRICS = {
     "knn_backbone": "kNN",

@@ -98,8 +98,11 @@ def load_data(config: Config) -> Images:
         images = load_images(str(file) if file.exists() else config.data, config.image_size or None, Path(config.root))
     first, last = config.train_images or None, config.test_images or None
     parts = images.train, images.train_labels, images.test, images.test_labels
-    if not all(isinstance(part, Tensor) for part in parts):
-        raise ValueError(f"{config.data!r} has no labels, or does not fit into memory; a smaller --image-size might")
+    if not all(isinstance(part, Tensor) for part in parts) or (images.train_labels < 0).any():
+        raise ValueError(
+            f"{config.data!r} does not fit into memory, which a smaller --image-size may cure, or has no labels, which "
+            "kNN needs: y_train and y_test in an .npz, or a folder for each class"
+        )
     train, train_labels, test, test_labels = (part.to(config.device) for part in parts)
     return Images(train[:first], test[:last], images.name, train_labels[:first], test_labels[:last])
 

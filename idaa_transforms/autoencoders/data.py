@@ -20,8 +20,8 @@ IN_MEMORY = 2 << 30
 
 class Images(NamedTuple):
     """``test`` and, where they fit, ``train`` are uint8 (N, C, H, W); otherwise ``train`` yields such (C, H, W),
-    already randomly cropped. Labels are int64 (N,): None where the source has none, and for a ``train`` that does not
-    fit."""
+    already randomly cropped. Labels are int64 (N,), -1 for a picture that has none; None where an ``.npz`` has none,
+    and for a ``train`` that does not fit."""
 
     train: Tensor | Dataset[Tensor]
     test: Tensor
@@ -31,15 +31,17 @@ class Images(NamedTuple):
 
 
 class _Files(Dataset[Any]):
-    """The pictures of a folder and all folders in it, as (picture, label): which of the folders directly in it."""
+    """The pictures of a folder and all folders in it, as (picture, label): which of the folders directly in it, or of
+    ``classes``, it is from. -1 where it is from none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, classes: list[str] | None = None) -> None:
         endings = datasets.folder.IMG_EXTENSIONS
         self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in endings)
         if not self.files:
             raise ValueError(f"no pictures in {folder}; looked for {', '.join(endings)}")
-        within = [file.relative_to(folder).parts[0] for file in self.files]
-        self.labels = [sorted(set(within)).index(name) for name in within]
+        within = [file.relative_to(folder).parts[:-1][:1] for file in self.files]
+        self.classes = sorted({name for (name,) in filter(None, within)}) if classes is None else classes
+        self.labels = [self.classes.index(n[0]) if n and n[0] in self.classes else -1 for n in within]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -60,7 +62,9 @@ class _Pictures(Dataset[Any]):
     def __getitem__(self, i: int) -> Any:
         picture, label = self.inner[i]
         image = self.transform(v2.functional.pil_to_tensor(picture.convert("RGB")))
-        return (image, label) if self.labelled else image
+        if not self.labelled:
+            return image
+        return image, label if isinstance(label, int) else -1  # masks, boxes and the like are no labels
 
 
 def load_images(source: str, size: int | None = None, root: Path = Path("data"), workers: int = 0) -> Images:
@@ -140,7 +144,8 @@ def _from_arrays(file: Path, size: int | None) -> Images:
 def _folders(path: Path) -> tuple[Any, Any]:
     parts = [path / name for name in ("train", "test", "val") if (path / name).is_dir()]
     if len(parts) > 1 and parts[0].name == "train":
-        return _Files(parts[0]), _Files(parts[1])
+        train = _Files(parts[0])
+        return train, _Files(parts[1], train.classes)
     return _Files(path), None
 
 

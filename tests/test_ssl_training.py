@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import evaluate
 import numpy as np
 import pytest
 import torch
@@ -116,6 +117,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(method, view, options, tm
     parts = run(options, tmp_path / "parts", *more)
     assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts"))
     assert parts["metrics"] == whole["metrics"]
+    assert evaluate.main(tmp_path / "parts") == whole["metrics"]
     assert [row["epoch"] for row in parts["log"]] == [1, 2, 3]
 
 

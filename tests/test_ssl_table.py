@@ -69,10 +69,10 @@ def test_the_table_states_seeds_spread_cost_and_what_was_not_run(tmp_path):
     text = (tmp_path / "table.md").read_text()
     row = lambda start: next(line for line in text.splitlines() if line.startswith(start))  # noqa: E731
     assert "| 0 1 | 2 | 41.0 ± 1.4 |" in row("| none |")
-    assert "| 1.0 ± 0.0 | 62 ± 3 | 3.10 |" in row("| idaa |  |")
+    assert "| +1.0 ± 0.0 | +1.0 ± 0.0 | 62 ± 3 | 3.10 |" in row("| idaa |  |")
     assert "| eps 0.3 | 0 | 2 | 50.0 |" in row("| idaa | eps")
-    assert "| 7.0 | 60 | 3.00 |" in row("| idaa | eps")
-    assert row("| clae |").count("not run") == 9
+    assert "| +7.0 | +7.0 | 60 | 3.00 |" in row("| idaa | eps")
+    assert row("| clae |").count("not run") == 10
     assert row("| simclr | idaa |").startswith(
         "| simclr | idaa | 83.41 | not run | 46.78 | not run | 88.07 | not run |"
     )

@@ -64,10 +64,10 @@ def seconds(run: Run) -> list[float]:
     return ends
 
 
-def spread(values: list[float], scale: float = 100, form: str = ".1f") -> str:
+def spread(values: list[float], scale: float = 100, form: str = ".1f", sign: str = "") -> str:
     """Mean, and the standard deviation where there is more than one value."""
-    mean = format(scale * statistics.mean(values), form)
-    return mean + (f" ± {format(scale * statistics.stdev(values), form)}" if len(values) > 1 else "")
+    mean = format(scale * statistics.mean(values), sign + form)
+    return mean + (f" ± {scale * statistics.stdev(values):{form}}" if len(values) > 1 else "")
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
@@ -99,15 +99,26 @@ def measured(runs: list[Run]) -> str:
     lines = []
     for (view, other), same in groups.items():
         pairs = [(r, control.get((r["config"]["seed"], len(r["log"])))) for r in same if view != "third"]
-        gains = [r["metrics"]["knn_backbone"] - c["metrics"]["knn_backbone"] for r, c in pairs if c]
+        gains = [[r["metrics"][name] - c["metrics"][name] for r, c in pairs if c] for name in list(METRICS)[:2]]
         cost = [seconds(run)[-1] / len(run["log"]) for run in same]
         times = format(statistics.mean(cost) / statistics.mean(plain), ".2f") if plain else "-"
         line = [view, other, " ".join(str(run["config"]["seed"]) for run in same), str(len(same[0]["log"]))]
         line += [spread([run["metrics"][name] for run in same]) for name in METRICS]
-        line += [spread(gains) if gains else "-", spread([seconds(run)[-1] for run in same], 1, ".0f"), times]
+        line += [spread(gain, sign="+") if gain else "-" for gain in gains]
+        line += [spread([seconds(run)[-1] for run in same], 1, ".0f"), times]
         lines.append(line)
-    lines += [[view, "", *["not run"] * 9] for view in VIEWS if (view, "") not in groups]
-    header = ["view", "settings", "seeds", "epochs", *METRICS.values(), "over third", "training, s", "epoch, none = 1"]
+    lines += [[view, "", *["not run"] * 10] for view in VIEWS if (view, "") not in groups]
+    header = [
+        "view",
+        "settings",
+        "seeds",
+        "epochs",
+        *METRICS.values(),
+        "kNN over third",
+        "linear over third",
+        "training, s",
+        "epoch, none = 1",
+    ]
     return markdown(header, lines)
 
 
@@ -177,7 +188,7 @@ def write(results: Path) -> None:
     parts = ["# Results of examples/ssl"]
     parts.append(
         "Accuracy on the test set in per cent after the last epoch, mean ± standard deviation over seeds; kNN with "
-        "K = 200, weighted. `over third`: kNN points more than `third` with the same seed and epochs. `training, s` is "
+        "K = 200, weighted. `over third`: points more than `third` with the same seed and epochs. `training, s` is "
         "processor time where there is no GPU. The JSON of each run beside this file has its command, commit, machine, "
         "hours and every setting."
     )

@@ -27,6 +27,11 @@ def test_arrays(tmp_path):
     assert torch.equal(images.train[7], torch.from_numpy(PICTURES[7]).permute(2, 0, 1))
     assert images.test.shape == (5, 3, 32, 32)
     assert load_images(str(tmp_path / "a.npz"), 16).train.shape == (64, 3, 16, 16)
+    assert images.train_labels is None
+    np.savez(tmp_path / "b.npz", x_train=np.stack(PICTURES), x_test=np.stack(PICTURES[:5]), y_train=np.arange(64) % 3)
+    images = load_images(str(tmp_path / "b.npz"))
+    assert torch.equal(images.train_labels, torch.arange(64) % 3)
+    assert images.test_labels is None
 
 
 def test_a_flat_folder_keeps_every_twentieth_picture_for_the_test(tmp_path):
@@ -35,6 +40,7 @@ def test_a_flat_folder_keeps_every_twentieth_picture_for_the_test(tmp_path):
     assert images.test.shape == (3, 3, 32, 32)
     assert images.train.shape == (38, 3, 32, 32)
     assert torch.equal(images.test[1], torch.from_numpy(PICTURES[20]).permute(2, 0, 1))
+    assert images.train_labels.tolist() == [-1] * 38
 
 
 def test_class_folders_with_a_test_set_of_any_size(tmp_path):
@@ -44,8 +50,18 @@ def test_class_folders_with_a_test_set_of_any_size(tmp_path):
     images = load_images(str(tmp_path / "set"), 24)
     assert images.train.shape == (12, 3, 24, 24)
     assert images.test.shape == (6, 3, 24, 24)
+    assert images.train_labels.tolist() == [0] * 6 + [1] * 6
     with pytest.raises(ValueError, match=r"are 30x40 and such; say --image-size"):
         load_images(str(tmp_path / "set"))
+
+
+def test_labels_of_the_test_set_are_those_of_the_training_set(tmp_path):
+    for part, names in (("train", ("ant", "bee", "cat")), ("test", ("bee", "cat", "dog"))):
+        for name in names:
+            write(tmp_path / "set" / part / name, PICTURES[:2])
+    images = load_images(str(tmp_path / "set"))
+    assert images.train_labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert images.test_labels.tolist() == [1, 1, 2, 2, -1, -1]
 
 
 def test_a_large_set_streams_and_trains(tmp_path, monkeypatch):
@@ -74,6 +90,7 @@ def test_a_torchvision_dataset_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "Toy", Toy, raising=False)
     images = load_images("Toy", root=tmp_path)
     assert (images.train.shape, images.test.shape) == ((30, 3, 20, 20), (10, 3, 20, 20))
+    assert images.test_labels.tolist() == [datasets.FakeData(10, (3, 20, 20))[i][1] for i in range(10)]
 
 
 @pytest.mark.parametrize("world", [1, 2])

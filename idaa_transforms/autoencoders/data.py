@@ -20,49 +20,61 @@ IN_MEMORY = 2 << 30
 
 class Images(NamedTuple):
     """``test`` and, where they fit, ``train`` are uint8 (N, C, H, W); otherwise ``train`` yields such (C, H, W),
-    already randomly cropped."""
+    already randomly cropped. Labels are int64 (N,), -1 for a picture that has none; None where an ``.npz`` has none,
+    and for a ``train`` that does not fit."""
 
     train: Tensor | Dataset[Tensor]
     test: Tensor
     name: str
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
 
 
 class _Files(Dataset[Any]):
-    """The pictures of a folder and all folders in it, as (picture, 0)."""
+    """The pictures of a folder and all folders in it, as (picture, label): which of the folders directly in it, or of
+    ``classes``, it is from. -1 where it is from none."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, classes: list[str] | None = None) -> None:
         endings = datasets.folder.IMG_EXTENSIONS
         self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in endings)
         if not self.files:
             raise ValueError(f"no pictures in {folder}; looked for {', '.join(endings)}")
+        within = [file.relative_to(folder).parts[:-1][:1] for file in self.files]
+        self.classes = sorted({name for (name,) in filter(None, within)}) if classes is None else classes
+        self.labels = [self.classes.index(n[0]) if n and n[0] in self.classes else -1 for n in within]
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> tuple[Any, int]:
-        return datasets.folder.default_loader(str(self.files[i])), 0
+        return datasets.folder.default_loader(str(self.files[i])), self.labels[i]
 
 
-class _Pictures(Dataset[Tensor]):
-    """Only the pictures of a (picture, label) dataset, as uint8 tensors, transformed."""
+class _Pictures(Dataset[Any]):
+    """A (picture, label) dataset with its pictures as uint8 tensors, transformed; or those tensors alone."""
 
-    def __init__(self, inner: Any, transform: Any) -> None:
-        self.inner, self.transform = inner, transform
+    def __init__(self, inner: Any, transform: Any, labelled: bool = True) -> None:
+        self.inner, self.transform, self.labelled = inner, transform, labelled
 
     def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, i: int) -> Tensor:
-        return self.transform(v2.functional.pil_to_tensor(self.inner[i][0].convert("RGB")))
+    def __getitem__(self, i: int) -> Any:
+        picture, label = self.inner[i]
+        image = self.transform(v2.functional.pil_to_tensor(picture.convert("RGB")))
+        if not self.labelled:
+            return image
+        return image, label if isinstance(label, int) else -1  # masks, boxes and the like are no labels
 
 
 def load_images(source: str, size: int | None = None, root: Path = Path("data"), workers: int = 0) -> Images:
-    """Training and test images of ``source``.
+    """Training and test images of ``source``, and their labels.
 
     Args:
         source: an ``.npz`` with x_train and x_test, uint8 (N, H, W, C); a folder of pictures, however nested, with
             ``train`` and ``test`` (or ``val``) apart if it has these; or the name of a torchvision dataset, which is
-            downloaded to ``root``. Where there is no test set, every twentieth image becomes one.
+            downloaded to ``root``. Where there is no test set, every twentieth image becomes one. Labels are y_train
+            and y_test of an ``.npz``, and the subfolders of a folder in alphabetical order.
         size: height and width. Pictures are resized by their shorter side and cropped to the middle. Needed unless
             all images have one size.
         workers: processes that decode.
@@ -86,11 +98,12 @@ def load_images(source: str, size: int | None = None, root: Path = Path("data"),
             raise ValueError(f"images of {source!r} are {first[1]}x{first[2]} and such; say --image-size")
         size = first[1]
     fixed = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
-    test = _load_all(_Pictures(test, fixed), workers)
+    test, test_labels = _load_all(_Pictures(test, fixed), workers)
     if 3 * size * size * len(train) <= IN_MEMORY:
-        return Images(_load_all(_Pictures(train, fixed), workers), test, path.name)
+        train, train_labels = _load_all(_Pictures(train, fixed), workers)
+        return Images(train, test, path.name, train_labels, test_labels)
     crop = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True)
-    return Images(_Pictures(train, crop), test, path.name)
+    return Images(_Pictures(train, crop, labelled=False), test, path.name, None, test_labels)
 
 
 def batches(
@@ -118,19 +131,21 @@ def _from_arrays(file: Path, size: int | None) -> Images:
         if missing := {"x_train", "x_test"} - set(data.files):
             raise ValueError(f"{file} has no {sorted(missing)}; it needs x_train and x_test, uint8 (N, H, W, C)")
         parts = [torch.from_numpy(data[name]) for name in ("x_train", "x_test")]
+        labels = [torch.from_numpy(data[n]).long() if n in data.files else None for n in ("y_train", "y_test")]
     for part in parts:
         if part.dtype != torch.uint8 or part.ndim != 4 or part.shape[3] not in (1, 3):
             raise ValueError(f"{file} holds {part.dtype} of shape {tuple(part.shape)}, not uint8 (N, H, W, C)")
     train, test = (part.permute(0, 3, 1, 2).contiguous() for part in parts)
     if size is not None and train.shape[2:] != (size, size):
         train, test = (v2.functional.resize(part, [size, size], antialias=True) for part in (train, test))
-    return Images(train, test, file.name)
+    return Images(train, test, file.name, *labels)
 
 
 def _folders(path: Path) -> tuple[Any, Any]:
     parts = [path / name for name in ("train", "test", "val") if (path / name).is_dir()]
     if len(parts) > 1 and parts[0].name == "train":
-        return _Files(parts[0]), _Files(parts[1])
+        train = _Files(parts[0])
+        return train, _Files(parts[1], train.classes)
     return _Files(path), None
 
 
@@ -144,9 +159,11 @@ def _torchvision(name: str, root: Path) -> tuple[Any, Any]:
     raise ValueError(f"torchvision's {name} has no train and test split; save it as an .npz or as a folder of pictures")
 
 
-def _load_all(pictures: Dataset[Tensor], workers: int) -> Tensor:
+def _load_all(pictures: Dataset[Any], workers: int) -> tuple[Tensor, Tensor]:
     require("train", "tqdm")
     from tqdm import tqdm
 
     loader = DataLoader(pictures, batch_size=256, num_workers=workers)
-    return torch.cat(list(tqdm(loader, desc="reading images", unit="batch", leave=False)))
+    read = list(tqdm(loader, desc="reading images", unit="batch", leave=False))
+    images, labels = (torch.cat(part) for part in zip(*read, strict=True))
+    return images, labels

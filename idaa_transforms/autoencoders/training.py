@@ -87,7 +87,7 @@ def train_vae(
     from tqdm import tqdm
 
     device = next(vae.parameters()).device
-    rank, world = _processes(device)
+    rank, world = processes(device)
     train = images.train.to(device) if isinstance(images.train, Tensor) else images.train
     augment = ssl_augmentation(vae.image_size, crop=isinstance(train, Tensor))
     size: int = len(train)  # type: ignore[arg-type]
@@ -147,12 +147,12 @@ def train_vae(
             "seconds": time.perf_counter() - started,
         }
         if rank == 0:
-            _log(folder, row, tensorboard)
+            log_row(folder / "log.csv", row)
+            if tensorboard:
+                _board(folder, row)
             save_samples(vae, images.test, folder / "progress.png")
             saved = {name: part.state_dict() for name, part in state.items()}
-            partial = checkpoint.with_suffix(".tmp")  # a run killed while it saves leaves the last checkpoint whole
-            torch.save(saved | {"epoch": epoch + 1, "recipe": asdict(recipe), "config": vae.config}, partial)
-            partial.replace(checkpoint)
+            save_whole(saved | {"epoch": epoch + 1, "recipe": asdict(recipe), "config": vae.config}, checkpoint)
             tqdm.write(
                 f"epoch {epoch + 1}: loss {loss:.1f} = {distortion:.1f} + beta * {kl:.1f} nats, {row['seconds']:.0f} s"
             )
@@ -163,7 +163,7 @@ def train_vae(
     return last
 
 
-def _processes(device: torch.device) -> tuple[int, int]:
+def processes(device: torch.device) -> tuple[int, int]:
     """Rank and number of processes; joins the group that torchrun describes."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return 0, 1
@@ -182,18 +182,26 @@ def _resume(checkpoint: Path, state: dict[str, Any], recipe: Recipe, vae: ConvVA
     return int(saved["epoch"])
 
 
-def _log(folder: Path, row: dict[str, float], tensorboard: bool) -> None:
-    """Append ``row``; what an interrupted run had written of the same and later epochs goes."""
-    file = folder / "log.csv"
+def save_whole(state: dict[str, Any], file: Path) -> None:
+    """``torch.save`` such that a process killed meanwhile leaves the last file whole."""
+    partial = file.with_suffix(".tmp")
+    torch.save(state, partial)
+    partial.replace(file)
+
+
+def log_row(file: Path, row: dict[str, Any]) -> None:
+    """Append ``row`` to a CSV; what an interrupted run had written of the same and later epochs goes."""
     old = list(csv.DictReader(file.open())) if file.exists() else []
     rows = [r for r in old if int(r["epoch"]) < row["epoch"]] + [row]
     with file.open("w", newline="") as out:
         writer = csv.DictWriter(out, row)
         writer.writeheader()
         writer.writerows(rows)
-    if tensorboard:
-        from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(folder / "tensorboard")) as board:
-            for name in ("loss", "distortion", "kl"):
-                board.add_scalar(name, row[name], int(row["epoch"]))
+
+def _board(folder: Path, row: dict[str, Any]) -> None:
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard")) as board:
+        for name in ("loss", "distortion", "kl"):
+            board.add_scalar(name, row[name], int(row["epoch"]))

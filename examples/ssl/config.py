@@ -1,0 +1,149 @@
+"""All that can be set, in one flat list. Each value is an option: --eps 0.3, --no-dual-bn, --jitter .4 .4 .4 .1."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from methods import METHODS
+
+
+@dataclass
+class Config:
+    """What decides a run. The method's recipe (methods/*.py) goes before these defaults, then the scale, then the
+    command line."""
+
+    method: Literal["plain", "uel", "simclr", "simsiam", "moco", "byol", "swav"] = "simclr"
+    scale: Literal["paper", "small", "smoke"] = "paper"
+    seed: int = 0
+    out: str = ""  # folder of the run; default: runs/ssl/ and a name
+
+    # the view beside the two random ones
+    view: Literal["none", "third", "clae", "idaa", "idaa-grad"] = "idaa"  # third: one more random view, as a control
+    attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
+    pair: Literal["add", "replace"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), or loss(x', x2)
+    alpha: float = 1.0
+    dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
+    eps: float = 0.1  # of idaa, in the latent
+    clae_eps: float = 0.03  # of clae, in normalised pixels
+    eps_schedule: Literal["constant", "ramp"] = "constant"  # ramp: from 0 to eps over the run
+    steps: int = 1
+    step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
+    anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
+    start: Literal["zero", "uniform"] = "zero"
+    weights: str = "cifar10-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
+
+    # data and augmentation
+    data: str = "cifar10"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
+    root: str = "data"
+    image_size: int = 0  # 0: as they are
+    train_images: int = 0  # the first so many; 0: all
+    test_images: int = 0
+    crop: float = 0.08  # smallest share of the area
+    jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
+    jitter_p: float = 0.8
+    gray: float = 0.2
+
+    # network and optimiser
+    backbone: str = "resnet18"  # of timm, with a 3x3 stem for images of up to 64 pixels
+    backbone_options: dict[str, Any] = field(default_factory=dict)  # JSON; of timm.create_model
+    maxpool: bool = False
+    optimiser: Literal["adam", "sgd"] = "adam"
+    lr: float = 3e-4
+    weight_decay: float = 0.0
+    batch_size: int = 256  # over all processes
+    epochs: int = 300
+    schedule: Literal["cosine", "steps"] = "cosine"  # steps: times .1, .05, .01 after 120, 160, 200 epochs of 301
+    warmup_epochs: int = 0  # linear, then
+    flat_epochs: int = 0  # constant until this epoch, then the schedule
+
+    # measuring
+    sigma: float = 0.5  # of the weighted kNN
+    knn_every: int = 5  # epochs
+
+    # the machine
+    device: str = "cuda" if torch.cuda.is_available() else "cpu"
+    threads: int = 0  # of a CPU; 0: torch's choice
+    bf16: bool = True  # autocast the backbone, VAE in bfloat16
+    compile: bool = False
+    stop_after: int = 0  # epochs; ends early without changing the schedule
+
+    @property
+    def needs_third(self) -> bool:
+        """Whether a step draws three random views."""
+        return self.view == "third" or self.attacked == "x3"
+
+
+VIEWS = get_args(get_type_hints(Config)["view"])
+WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
+PLACE = ("out", "root", "device", "threads", "compile", "stop_after")  # decide nothing but where and how fast
+ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}
+SCALES: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "small": {  # a small network on a fifth of CIFAR-10: minutes a run on one core
+        **ADAM,
+        "backbone": "resnet10t",
+        "backbone_options": {"channels": [32, 64, 128, 256], "stem_width": 16},
+        "maxpool": True,
+        "train_images": 10_000,
+        "batch_size": 128,
+        "epochs": 6,
+        "flat_epochs": 1,
+        "knn_every": 1,
+        "threads": 1,
+    },
+    "smoke": {  # a toy on the images of the package: seconds
+        **ADAM,
+        "backbone": "resnet10t",
+        "backbone_options": {"channels": [8, 8, 8, 8], "stem_width": 4},
+        "maxpool": True,
+        "data": "sample",
+        "batch_size": 16,
+        "epochs": 1,
+        "flat_epochs": 0,
+        "knn_every": 1,
+        "bf16": False,
+        "threads": 1,
+    },
+}
+
+
+def configure(arguments: list[str] | None = None, about: str | None = None) -> Config:
+    """From the command line: defaults, the method's recipe, the scale, then what was said."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    types = get_type_hints(Config)
+    for one in fields(Config):
+        kind, choices = types[one.name], get_args(types[one.name])
+        options: dict[str, Any] = {"type": kind}
+        if kind is bool:
+            options = {"action": argparse.BooleanOptionalAction}
+        elif get_origin(kind) is Literal:
+            options = {"choices": choices}
+        elif get_origin(kind) is tuple:
+            options = {"type": choices[0], "nargs": "+"}
+        elif get_origin(kind) is dict:
+            options = {"type": json.loads}
+        parser.add_argument(f"--{one.name.replace('_', '-')}", default=argparse.SUPPRESS, **options)
+    said = vars(parser.parse_args(arguments))
+    method, scale = said.get("method", Config.method), said.get("scale", Config.scale)
+    config = Config(**METHODS[method].recipe | SCALES[scale] | said)
+    config.jitter = tuple(config.jitter)
+    if "weights" not in said and config.data not in ("cifar10", "sample"):
+        config.weights = WEIGHTS.get(config.data, "")
+    config.out = config.out or f"runs/ssl/{run_name(config, said)}"
+    if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae"):
+        parser.error(f"--pair replace and --attacked x3 are for --view idaa and clae, not {config.view}")
+    if config.view in ("idaa", "idaa-grad") and not config.weights:
+        parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")
+    return config
+
+
+def run_name(config: Config, said: dict[str, Any]) -> str:
+    """A name for the folder: the axes of the grid, then what else was said on the command line."""
+    axes = [config.method, config.view, Path(config.data).stem, config.scale, f"s{config.seed}"]
+    other = [f"{k}={v}" for k, v in said.items() if k not in ("method", "view", "data", "scale", "seed", *PLACE)]
+    return "-".join([*axes, *other])

@@ -1,0 +1,89 @@
+"""A backbone with a method on top, and the view that each makes of a batch."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+
+import timm
+import torch
+from config import Config
+from lightly.models.utils import update_momentum
+from methods import METHODS, View
+from parallel import gather, synchronise
+from torch import Tensor, distributed, nn
+
+from idaa_transforms import untouched
+from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
+from idaa_transforms.batchnorm import branch, convert_dual_batchnorm
+from idaa_transforms.functional import Loss
+
+
+class Model(nn.Module):
+    """Backbone, method and, for methods that have one, a target network that follows them.
+
+    In a run of many processes each sees its share of the images, and gets everybody's features.
+    """
+
+    def __init__(self, config: Config, size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = timm.create_model(config.backbone, num_classes=0, **config.backbone_options)
+        if size <= 64:
+            self.backbone.conv1 = nn.Conv2d(3, self.backbone.bn1.num_features, 3, padding=1, bias=False)
+        if not config.maxpool:
+            self.backbone.maxpool = nn.Identity()
+        self.method = METHODS[config.method](self.backbone.num_features)
+        if distributed.is_initialized():
+            synchronise(self.backbone)
+        self.dual = config.dual_bn and config.view != "none"
+        if self.dual:
+            convert_dual_batchnorm(self.backbone)
+        self.target: nn.ModuleList | None = None
+        if self.method.momentum:
+            self.target = copy.deepcopy(self._followed()).requires_grad_(False)
+        cifar = "cifar" in config.data or config.data == "sample"
+        self.mean, self.std = CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS
+
+    def _followed(self) -> nn.ModuleList:
+        return nn.ModuleList([self.backbone, self.method.projector])
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to what the network takes."""
+        mean, std = (x.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
+        return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+
+    def encode(self, x: Tensor, backbone: nn.Module | None = None) -> Tensor:
+        """Normalised images (b, 3, H, W) to features (b, width) in float32, of this process alone."""
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
+            return (backbone or self.backbone)(x).float()
+
+    def forward(self, x: Tensor, hard: bool = False) -> View:
+        """A batch of views; ``hard`` ones go through the batch norms for them."""
+        with self._branch(hard):
+            features = gather(self.encode(x))
+            if self.target is None:
+                return View(features)
+            backbone, projector = self.target
+            with torch.no_grad():
+                return View(features, projector(gather(self.encode(x, backbone))))
+
+    def closure(self, anchor: View) -> Loss:
+        """What an attack raises: the method's loss against ``anchor``, with the batch norms of hard views."""
+
+        def features(x: Tensor) -> Tensor:
+            with self._branch(hard=True):
+                return gather(self.encode(x))
+
+        with torch.no_grad(), untouched(self.method):
+            loss = self.method.attack(features, anchor.detach())
+        return lambda views: loss(views).sum()
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the target network a little towards the others."""
+        if self.target is not None:
+            update_momentum(self._followed(), self.target, self.method.momentum)
+
+    def _branch(self, hard: bool) -> AbstractContextManager[None]:
+        return branch(self, "adversarial") if hard and self.dual else nullcontext()

@@ -1,0 +1,64 @@
+"""Many processes that do exactly what one would.
+
+Features are gathered, so that heads and losses see the global batch on every process and need no code for this; batch
+norm in the backbone takes its moments over all processes; and gradients are averaged once, after the last backward
+pass. DistributedDataParallel's hooks cannot follow a step with two backward passes through two sets of batch norms.
+All works with gloo on CPUs, where torch has no synchronised batch norm, as with nccl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from lightly.utils import dist
+from torch import Tensor, distributed, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def gather(rows: Tensor) -> Tensor:
+    """Rows (b, D) of every process, (world * b, D), with a gradient and in the order of the batch, of which process r
+    had rows r, r + world, and so on."""
+    return torch.stack(dist.gather(rows), 1).flatten(0, 1) if dist.world_size() > 1 else rows
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Every process took the gradient of the same global loss along its own rows: the mean is the whole gradient."""
+    if dist.world_size() > 1:
+        grads = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in grads])
+        distributed.all_reduce(flat)
+        for grad, mean in zip(grads, (flat / dist.world_size()).split([g.numel() for g in grads]), strict=True):
+            grad.copy_(mean.view_as(grad))
+
+
+class SyncedBatchNorm(_BatchNorm):
+    """Batch norm with the moments of all processes' batches, which are of one size."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        """Any number of dimensions will do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, C, ...) to the same, by the statistics of world * b rows."""
+        if not self.training:
+            return super().forward(x)
+        dims = [0, *range(2, x.ndim)]
+        rows, shape = x.float(), [1, -1, *[1] * (x.ndim - 2)]
+        mean = torch.stack(dist.gather(rows.mean(dims))).mean(0)
+        rows = rows - mean.view(shape)
+        variance = torch.stack(dist.gather(rows.square().mean(dims))).mean(0)
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            n = x.numel() // x.shape[1] * dist.world_size()
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * n / (n - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (rows * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+
+
+def synchronise(model: nn.Module) -> nn.Module:
+    """Make every batch norm of ``model`` a :class:`SyncedBatchNorm`, in place; weights and names stay."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.__class__ = SyncedBatchNorm
+    return model

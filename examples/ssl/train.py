@@ -1,0 +1,228 @@
+"""Self-supervised learning with and without adversarial views: the paper's experiments.
+
+    python examples/ssl/train.py --method simclr --view idaa                       # the paper's settings; needs a GPU
+    python examples/ssl/train.py --method simclr --view third --scale small        # minutes on a CPU
+    torchrun --nproc-per-node 4 examples/ssl/train.py --method simsiam --view idaa-grad --data cifar100
+
+config.py lists every option. A run that was interrupted goes on with the same command and ends as if it had not been.
+Its folder has checkpoint.pt and log.csv after each epoch and, in the end, result.json.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import kornia.augmentation as K
+import torch
+from config import PLACE, Config, configure
+from methods import View
+from network import Model
+from parallel import average_gradients
+from torch import Tensor, distributed, nn
+from tqdm import tqdm
+
+from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms.autoencoders.data import Images, batches, load_images
+from idaa_transforms.autoencoders.training import log_row, processes, save_whole
+from idaa_transforms.provenance import provenance
+from idaa_transforms.sample import cifar10_sample
+
+
+def backward(
+    model: Model, attack: Any, x1: Tensor, x2: Tensor, x3: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, list[View]]:
+    """The gradients of one step. x1, x2 and, where the third view comes from a random one, x3 are random views. Returns
+    the loss of the two, the loss with the third (the same where there is none), and the two as the network saw them."""
+    config, loss = model.config, model.method.loss
+    a, b = model(x1.requires_grad_(config.view == "idaa-grad")), model(x2)
+    clean = extra = loss(a, b)
+    if config.view == "idaa-grad":  # the step's own gradient; the graph of x1 stays, for the loss with x'
+        clean.backward(retain_graph=True)
+        hard = attack(x1.detach(), grad=x1.grad, eps=eps)
+    elif config.view in ("idaa", "clae"):
+        start = x1 if x3 is None else x3
+        hard = attack(start, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)
+    else:
+        hard = x3
+
+    if hard is None:
+        clean.backward()
+    elif config.pair == "replace":
+        extra = loss(model(hard, hard=True), b)
+        extra.backward()
+    else:
+        extra = loss(a, model(hard, hard=True))
+        (config.alpha * extra + (0 if config.view == "idaa-grad" else clean)).backward()
+    return clean.detach(), extra.detach(), [a.detach(), b.detach()]
+
+
+def make_attack(config: Config, model: Model) -> Any:
+    """The transform that makes adversarial views of normalised images; None where views are random."""
+    settings: dict[str, Any] = {"mean": model.mean, "std": model.std, "steps": config.steps, "start": config.start}
+    settings["step_size"] = config.step_size or None
+    if config.view == "clae":
+        return CLAETransform(config.clae_eps, **settings).to(config.device)
+    if config.view in ("idaa", "idaa-grad"):
+        idaa = IDAATransform.from_pretrained(config.weights, config.eps, **settings)
+        idaa = idaa.to(config.device, torch.bfloat16 if config.bf16 else torch.float32)
+        return idaa.to(memory_format=torch.channels_last)
+    return None
+
+
+def augmentation(config: Config, size: torch.Size) -> nn.Module:
+    """Random views of a batch (B, 3, H, W) in [0, 1], on its device."""
+    return nn.Sequential(
+        K.RandomResizedCrop(size, scale=(config.crop, 1.0), cropping_mode="resample"),
+        K.RandomHorizontalFlip(),
+        K.ColorJitter(*config.jitter, p=config.jitter_p),
+        K.RandomGrayscale(p=config.gray),
+    )
+
+
+def load_data(config: Config) -> Images:
+    """Images, uint8, and labels, on the device."""
+    if config.data == "sample":
+        x, y = cifar10_sample()
+        x = (x * 255).round().byte()
+        images = Images(x[:48], x[48:], "sample", y[:48], y[48:])
+    else:
+        file = Path(config.root) / f"{config.data}.npz"
+        images = load_images(str(file) if file.exists() else config.data, config.image_size or None, Path(config.root))
+    first, last = config.train_images or None, config.test_images or None
+    parts = images.train, images.train_labels, images.test, images.test_labels
+    if not all(isinstance(part, Tensor) for part in parts) or (images.train_labels < 0).any():
+        raise ValueError(
+            f"{config.data!r} does not fit into memory, which a smaller --image-size may cure, or has no labels, which "
+            "kNN needs: y_train and y_test in an .npz, or a folder for each class"
+        )
+    train, train_labels, test, test_labels = (part.to(config.device) for part in parts)
+    return Images(train[:first], test[:last], images.name, train_labels[:first], test_labels[:last])
+
+
+def learning_rate(config: Config, epoch: float) -> float:
+    """At a point of the run, in epochs: up, flat, then down."""
+    if epoch < config.warmup_epochs:
+        return config.lr * epoch / config.warmup_epochs
+    if config.schedule == "steps":
+        done = 301 * epoch / config.epochs
+        return config.lr * (0.01 if done >= 200 else 0.05 if done >= 160 else 0.1 if done >= 120 else 1)
+    start = max(config.warmup_epochs, config.flat_epochs)
+    return config.lr * (1 + math.cos(math.pi * max(0, epoch - start) / max(1e-9, config.epochs - start))) / 2
+
+
+def make_optimiser(config: Config, model: Model) -> torch.optim.Optimizer:
+    """Two groups of parameters: those that follow the schedule, and those that do not."""
+    constant = list(model.method.constant_lr())
+    scheduled = [p for p in model.parameters() if p.requires_grad and not any(p is q for q in constant)]
+    groups = [{"params": scheduled}, {"params": constant}]
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+    return torch.optim.Adam(groups, config.lr, weight_decay=config.weight_decay)
+
+
+def resume(checkpoint: Path, config: Config, state: dict[str, Any]) -> tuple[int, dict[str, float]]:
+    """Epochs done, and the time they took."""
+    saved = torch.load(checkpoint, map_location=config.device, weights_only=True)
+    now, was = asdict(config), saved["config"]
+    if differ := [name for name in now if name not in PLACE and was.get(name) != now[name]]:
+        differences = ", ".join(f"{name} {was.get(name)!r}, not {now[name]!r}" for name in differ)
+        raise ValueError(f"{checkpoint} was made with {differences}; use another --out")
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    return saved["epoch"], saved["spent"]
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Train, evaluate after the last epoch, and return what result.json holds; {} if stopped before."""
+    origin = provenance()  # now, while the code that runs is the code that is there
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    if config.device == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    rank, world = processes(torch.device(config.device))
+    data, folder = load_data(config), Path(config.out)
+    size, steps = data.train.shape[2:], len(data.train) // config.batch_size
+    images = steps * config.batch_size
+    if not steps or config.batch_size % world:
+        raise ValueError(
+            f"{len(data.train)} images in batches of {config.batch_size} for {world} processes leave some empty"
+        )
+    torch.manual_seed(config.seed)
+    model = Model(config, size[0]).to(config.device).to(memory_format=torch.channels_last)
+    attack, augment, optimiser = make_attack(config, model), augmentation(config, size), make_optimiser(config, model)
+    if config.compile:
+        model.backbone.compile()
+
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, first, spent = folder / "checkpoint.pt", 0, {"seconds": 0.0, "cpu_seconds": 0.0}
+    state = {"model": model, "optimiser": optimiser}
+    if checkpoint.exists():
+        first, spent = resume(checkpoint, config, state)
+    last = max(first, min(config.epochs, config.stop_after or config.epochs))
+    bar = tqdm(total=config.epochs * images, initial=first * images, unit="img", unit_scale=True, disable=rank > 0)
+    for epoch in range(first, last):
+        # Each epoch seeds its own random numbers, so that resuming needs no others. Every process augments the whole
+        # batch, by the same numbers, and takes its share.
+        seed = config.seed * 1_000_003 + epoch
+        torch.manual_seed(seed)
+        model.train()
+        sums, started, cpu = torch.zeros(2, device=config.device), time.perf_counter(), time.process_time()
+        for i, x in enumerate(batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)):
+            optimiser.param_groups[0]["lr"] = learning_rate(config, epoch + i / steps)
+            eps = config.clae_eps if config.view == "clae" else config.eps
+            eps *= (epoch + (i + 1) / steps) / config.epochs if config.eps_schedule == "ramp" else 1
+            views = [model.normalise(augment(x)[rank::world]) for _ in range(3 if config.needs_third else 2)]
+            optimiser.zero_grad()
+            clean, extra, seen = backward(model, attack, *[*views, None][:3], eps)
+            average_gradients(model.parameters())
+            optimiser.step()
+            with torch.no_grad():
+                model.method.update(seen)
+                model.follow()
+            sums += torch.stack([clean, extra])
+            bar.update(config.batch_size)
+        loss, extra_loss = (sums / steps).tolist()
+        if not math.isfinite(loss + extra_loss):
+            raise RuntimeError(f"the loss became {loss} and {extra_loss} in epoch {epoch + 1}; lower --lr or --eps")
+        took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+        spent = {name: spent[name] + took[name] for name in spent}
+        if rank == 0:
+            due = (epoch + 1) % config.knn_every == 0 or epoch + 1 == config.epochs
+            accuracy = evaluate.monitor(model, data, config.sigma) if due else ""
+            row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "knn": accuracy, "eps": eps}
+            row |= {"lr": optimiser.param_groups[0]["lr"], **took, "images_per_second": images / took["seconds"]}
+            log_row(folder / "log.csv", row)
+            parts = {name: part.state_dict() for name, part in state.items()}
+            save_whole(parts | {"config": asdict(config), "epoch": epoch + 1, "spent": spent}, checkpoint)
+            bar.set_description(f"epoch {epoch + 1}: loss {loss:.3f}, {extra_loss:.3f}, kNN {accuracy or '-':.5}")
+        if world > 1:
+            distributed.barrier()
+    bar.close()
+    if last < config.epochs or rank:
+        return {}
+    result = {"run": origin, "config": {k: v for k, v in asdict(config).items() if k not in PLACE}, "processes": world}
+    result |= {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
+    result |= {"attack": attack.stats() if attack else {}, "metrics": evaluate.evaluate(model, data, config.sigma)}
+    result["log"] = read_log(folder / "log.csv")
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def read_log(file: Path) -> list[dict[str, float | None]]:
+    """The rows of a log.csv, None where nothing was measured."""
+    with file.open() as lines:
+        return [{name: float(value) if value else None for name, value in row.items()} for row in csv.DictReader(lines)]
+
+
+if __name__ == "__main__":
+    result = train(configure(about=__doc__))
+    if result:
+        print(json.dumps({"hours": result["hours"], **result["metrics"]}, indent=1))

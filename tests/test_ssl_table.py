@@ -1,0 +1,86 @@
+"""run_table.py and report.py of examples/ssl: a grid at toy size, from the command line to the table."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import report
+import run_table
+from config import PLACE
+from train import train
+
+
+@pytest.fixture
+def grid(tmp_path, monkeypatch):
+    """Run a grid in an empty folder; returns the folder of results."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    ran = []
+    original = run_table.subprocess.run
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["run_table.py", "--results", "results", *words])
+        monkeypatch.setattr(run_table.subprocess, "run", lambda c, **k: ran.append(c) or original(c, **k))
+        run_table.main()
+        return tmp_path / "results"
+
+    run.ran = ran
+    return run
+
+
+def test_a_grid_from_the_command_line_to_the_table(grid):
+    """The package's own images and weights, in processes of their own; what is done is not done again."""
+    results = grid("--scale", "smoke", "--views", "none", "third", "--", "--lr", "0.002")
+    names = ["simclr-none-sample-smoke-s0-lr=0.002.json", "simclr-third-sample-smoke-s0-lr=0.002.json"]
+    assert sorted(file.name for file in results.glob("*.json")) == names
+    assert len(grid.ran) == 2
+    grid("--scale", "smoke", "--views", "none", "third", "--", "--lr", "0.002")
+    assert len(grid.ran) == 2
+
+    row = json.loads((results / names[1]).read_text())
+    assert set(row["run"]) == {"command", "commit", "machine", "versions", "date"}
+    assert row["config"]["view"] == "third"
+    assert row["hours"] > 0
+    words = shlex.split(row["run"]["command"])
+    assert words[1].endswith("train.py")
+    again = train(run_table.configure([*words[2:], "--out", "again"]))  # one command reproduces any row
+    assert again["metrics"] == row["metrics"]
+    assert [line["loss"] for line in again["log"]] == [line["loss"] for line in row["log"]]
+
+
+def fake(view, seed, accuracy, seconds, **config):
+    """A result file's content. Numbers are made up to test the table's arithmetic, and nothing else."""
+    told = vars(report.configure(["--view", view, "--scale", "small", "--seed", str(seed)]))
+    told = {name: value for name, value in told.items() if name not in PLACE}
+    log = [{"epoch": e, "knn": accuracy * e / 2, "cpu_seconds": seconds, "seconds": 1.0} for e in (1.0, 2.0)]
+    metrics = dict.fromkeys(report.METRICS, accuracy)
+    run = {"machine": "a CPU, no GPU", "commit": "abc1234", "date": "2026-01-01"}
+    return {"run": run, "config": told | config, "metrics": metrics, "log": log}
+
+
+def test_the_table_states_seeds_spread_cost_and_what_was_not_run(tmp_path):
+    runs = [fake("none", 0, 0.4, 10), fake("none", 1, 0.42, 10), fake("third", 0, 0.43, 15), fake("third", 1, 0.44, 15)]
+    runs += [fake("idaa", 0, 0.44, 30), fake("idaa", 1, 0.45, 32), fake("idaa", 0, 0.5, 30, eps=0.3)]
+    for i, run in enumerate(runs):
+        (tmp_path / f"{i}.json").write_text(json.dumps(run))
+    report.write(tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    row = lambda start: next(line for line in text.splitlines() if line.startswith(start))  # noqa: E731
+    assert "| 0 1 | 2 | 41.0 ± 1.4 |" in row("| none |")
+    assert "| +1.0 ± 0.0 | +1.0 ± 0.0 | 62 ± 3 | 3.10 |" in row("| idaa |  |")
+    assert "| eps 0.3 | 0 | 2 | 50.0 |" in row("| idaa | eps")
+    assert "| +7.0 | +7.0 | 60 | 3.00 |" in row("| idaa | eps")
+    assert row("| clae |").count("not run") == 10
+    assert row("| simclr | idaa |").startswith(
+        "| simclr | idaa | 83.41 | not run | 46.78 | not run | 88.07 | not run |"
+    )
+    assert "Commit abc1234; a CPU, no GPU; 2026-01-01" in text
+    assert (tmp_path / "simclr-cifar10-small.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_cell_that_fails_is_named_and_does_not_stop_the_others(grid, tmp_path, capfd):
+    with pytest.raises(SystemExit, match=r"failed:\n--method simclr --view none .*--epochs 1 --batch-size 999"):
+        grid("--scale", "smoke", "--views", "none", "--", "--epochs", "1", "--batch-size", "999")
+    assert "leave some empty" in capfd.readouterr().err

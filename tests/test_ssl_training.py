@@ -1,0 +1,225 @@
+"""The training runs of examples/ssl: every method learns with every view, on one process or two, killed or not."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import evaluate
+import numpy as np
+import pytest
+import torch
+from config import VIEWS, configure
+from conftest import tiny_vae
+from methods import METHODS
+from network import Model
+from parallel import synchronise
+from torch import distributed, nn
+from train import learning_rate, train
+
+from idaa_transforms import IDAATransform
+from idaa_transforms.sample import cifar10_sample
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "examples" / "ssl" / "train.py"
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A toy run: the quarters of 64 real images, mild augmentation, and a VAE that costs nothing."""
+    folder = tmp_path_factory.mktemp("ssl")
+    IDAATransform(tiny_vae(32)).save_pretrained(folder / "vae")
+    large, y = cifar10_sample((64, 64))
+    quarters = torch.cat([large[:, :, i : i + 32, j : j + 32] for i in (0, 32) for j in (0, 32)])
+    x = (quarters * 255).byte().permute(0, 2, 3, 1).numpy()
+    np.savez(folder / "toy.npz", x_train=x[:192], y_train=y.repeat(3), x_test=x[192:212], y_test=y[:20])
+    data = ["--data", str(folder / "toy.npz"), "--weights", str(folder / "vae")]
+    return ["--scale", "smoke", *data, "--crop", "0.25", "--jitter", "0.4", "0.4", "0.4", "0.1"]
+
+
+def run(options, out, *more):
+    return train(configure([*options, "--out", str(out), *map(str, more)]))
+
+
+def log(folder):
+    with (folder / "log.csv").open() as lines:
+        return [{key: float(value or "nan") for key, value in row.items()} for row in csv.DictReader(lines)]
+
+
+def checkpoint(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)
+
+
+def assert_same_state(one, two):
+    for key, value in one["model"].items():
+        assert torch.equal(value, two["model"][key]), key
+    for key, value in one["optimiser"]["state"].items():
+        assert torch.equal(value["exp_avg_sq"], two["optimiser"]["state"][key]["exp_avg_sq"])
+
+
+IMAGES = {"simsiam": 64, "byol": 64}  # their wide heads learn fast and take their time
+
+
+@pytest.fixture(scope="module")
+def untrained(options, tmp_path_factory):
+    """The loss of one epoch of the same views without learning."""
+    found = {}
+
+    def loss(method, view):
+        key = method, "third" if view == "third" else "none"  # a third view draws other random numbers
+        if key not in found:
+            more = ["--method", method, "--view", key[1], "--lr", 0, "--train-images", IMAGES.get(method, 192)]
+            found[key] = run(options, tmp_path_factory.mktemp("untrained"), *more)["log"][0]["loss"]
+        return found[key]
+
+    return loss
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("method", METHODS)
+def test_one_epoch_lowers_the_loss(method, view, options, untrained, tmp_path):
+    images = IMAGES.get(method, 192)
+    result = run(options, tmp_path, "--method", method, "--view", view, "--train-images", images)
+    (row,) = result["log"]
+    assert row["loss"] < untrained(method, view) - 0.05
+    assert (row["extra_loss"] == row["loss"]) == (view == "none")
+    assert result["attack"].get("attacked", 0) == (images if view in ("clae", "idaa", "idaa-grad") else 0)
+    assert result["config"]["method"] == method
+    assert "out" not in result["config"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--pair", "replace"],
+        ["--pair", "replace", "--view", "clae", "--anchor", "other"],
+        ["--no-dual-bn", "--anchor", "other", "--alpha", "0.5"],
+        ["--attacked", "x3"],
+        ["--steps", "3", "--start", "uniform", "--eps-schedule", "ramp", "--bf16"],
+    ],
+)
+def test_other_settings_learn(more, options, tmp_path):
+    untrained, trained = (run(options, tmp_path / str(lr), *more, "--lr", lr)["log"][0] for lr in (0, 1e-3))
+    learned = "extra_loss" if "replace" in more else "loss"  # where x' replaces x1, the loss of x1 is not in use
+    assert trained[learned] < untrained[learned] - 0.03
+    assert trained["eps"] == (0.03 if "clae" in more else 0.1)
+
+
+@pytest.mark.parametrize(("method", "view"), [("moco", "idaa"), ("byol", "idaa-grad"), ("swav", "third")])
+def test_an_interrupted_run_ends_with_the_same_weights(method, view, options, tmp_path):
+    more = ["--method", method, "--view", view, "--epochs", 3, "--train-images", 64]
+    whole = run(options, tmp_path / "whole", *more)
+    assert run(options, tmp_path / "parts", *more, "--stop-after", 1) == {}
+    torch.manual_seed(99)  # a new process starts elsewhere
+    parts = run(options, tmp_path / "parts", *more)
+    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts"))
+    assert parts["metrics"] == whole["metrics"]
+    assert evaluate.main(tmp_path / "parts") == whole["metrics"]
+    assert [row["epoch"] for row in parts["log"]] == [1, 2, 3]
+
+
+def test_a_checkpoint_of_another_run_is_refused(options, tmp_path):
+    run(options, tmp_path, "--view", "none", "--train-images", 16)
+    with pytest.raises(ValueError, match=r"made with lr 0\.001, not 0\.1; use another --out"):
+        run(options, tmp_path, "--view", "none", "--train-images", 16, "--lr", 0.1)
+
+
+def test_a_killed_run_loses_at_most_one_epoch(options, tmp_path):
+    more = [*options, "--train-images", "64", "--epochs", "12"]
+    command = [sys.executable, str(SCRIPT), *more, "--out", str(tmp_path / "killed")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
+    while not (tmp_path / "killed" / "checkpoint.pt").exists():
+        assert killed.poll() is None
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    done = checkpoint(tmp_path / "killed")["epoch"]
+    assert 1 <= done < 12
+    assert log(tmp_path / "killed")[-1]["epoch"] - done in (0, 1)  # the log is written just before the checkpoint
+    for name in ("killed", "whole"):
+        run(more, tmp_path / name)
+    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "killed"))
+    assert [row["epoch"] for row in log(tmp_path / "killed")] == list(range(1, 13))
+
+
+RUNS = [  # method, view, images, tolerance
+    ("moco", "none", 64, 1e-4),
+    ("byol", "third", 64, 1e-4),
+    ("simclr", "idaa", 16, 1e-3),  # one step: a sign that rounding turns in a later attack is no error
+    ("simsiam", "idaa-grad", 16, 1e-3),
+    ("plain", "clae", 16, 1e-3),
+]
+
+
+def test_two_processes_do_what_one_does(options, tmp_path):
+    """The same global batch: same views, same losses, same gradients, up to the order of sums."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import sys\n"
+        f"sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
+        "from config import configure\nfrom train import train\n"
+        f"for method, view, images, _ in {RUNS!r}:\n"
+        "    chosen = ['--method', method, '--view', view, '--train-images', str(images), '--out', method]\n"
+        "    train(configure([*sys.argv[1:], *chosen]))\n"
+    )
+    more = [*options, "--optimiser", "sgd", "--lr", "0.01"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(worker)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    subprocess.run([*torchrun, *more], check=True, capture_output=True, cwd=tmp_path, env=environment)
+    for method, view, images, tolerance in RUNS:
+        chosen = [*more, "--method", method, "--view", view, "--train-images", str(images)]
+        run(chosen, tmp_path / "one" / method)
+        for a, b in zip(log(tmp_path / "one" / method), log(tmp_path / method), strict=True):
+            for name in ("loss", "extra_loss"):
+                assert b[name] == pytest.approx(a[name], rel=tolerance, abs=tolerance)
+        torch.manual_seed(0)
+        before = Model(configure(chosen), 32).state_dict()
+        one, two = (checkpoint(folder / method)["model"] for folder in (tmp_path / "one", tmp_path))
+        moved, apart = (
+            torch.cat([(one[k] - other[k]).flatten().float() for k in one]).norm() for other in (before, two)
+        )
+        assert apart < 10 * tolerance * moved, (method, apart, moved)
+
+
+def test_synced_batch_norm_of_one_process_is_torchs(tmp_path):
+    """Over many processes it is tested by training, above."""
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        theirs, ours = nn.BatchNorm2d(3), synchronise(nn.Sequential(nn.BatchNorm2d(3)))
+        for training in (True, True, False):
+            left = torch.randn(6, 3, 4, 4, requires_grad=True)
+            right = left.detach().clone().requires_grad_()
+            a, b = theirs.train(training)(left), ours.train(training)(right)
+            (a**3).sum().backward()
+            (b**3).sum().backward()
+            torch.testing.assert_close(a, b)
+            torch.testing.assert_close(left.grad, right.grad)
+        for key, value in theirs.state_dict().items():
+            torch.testing.assert_close(ours[0].state_dict()[key], value)
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_learning_rates_of_the_paper():
+    simclr, simsiam, plain = (configure(["--method", name]) for name in ("simclr", "simsiam", "plain"))
+    assert [learning_rate(simclr, e) / 3e-4 for e in (0, 9, 155, 300)] == pytest.approx([1, 1, 0.5, 0])
+    assert [learning_rate(simsiam, e) / 0.03 for e in (0, 5, 10, 155)] == pytest.approx([0, 0.5, 1, 0.5])
+    assert [learning_rate(plain, e) / 0.03 for e in (0, 119, 120, 160, 200)] == pytest.approx([1, 1, 0.1, 0.05, 0.01])
+
+
+def test_what_cannot_be_combined(capsys):
+    for wrong, message in (
+        (
+            ["--view", "idaa-grad", "--pair", "replace"],
+            "--pair replace and --attacked x3 are for --view idaa and clae, not idaa-grad",
+        ),
+        (["--data", "pictures"], "no VAE is shipped for 'pictures'"),
+        (["--method", "dino"], "invalid choice: 'dino'"),
+    ):
+        with pytest.raises(SystemExit):
+            configure(wrong)
+        assert message in capsys.readouterr().err

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
-from typing import Any, NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,31 +31,6 @@ class Explanation(NamedTuple):
     delta: Tensor  # in the latent's own numbers, where eps * latent_scale bounds it; or, by scale, in posterior sds
     loss_before: Tensor  # of x, and
     loss_after: Tensor  # of the views, as loss_fn returns it
-
-
-class Settings(TypedDict, total=False):
-    """The keyword arguments of :class:`Attack` that are saved with weights, beside eps."""
-
-    norm: Norm
-    steps: int
-    step_size: float | None
-    start: Start
-    scale: Scale
-    target_gain: float | None
-    p: float
-    clip: tuple[float, float] | None
-    mean: Sequence[float] | None
-    std: Sequence[float] | None
-    chunk_size: int | None
-    strict: bool
-
-
-class Parameters(Settings, total=False):
-    """All keyword arguments of :class:`Attack`, for signatures that pass them on."""
-
-    guard: Judge | None
-    min_similarity: float | None
-    halvings: int
 
 
 class Attack(Bindable, nn.Module):

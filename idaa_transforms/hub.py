@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .attack import Settings
 from .autoencoders.diffusers import WEIGHTS as DIFFUSERS_WEIGHTS
 from .autoencoders.diffusers import load_diffusers
 from .files import AUTOENCODERS, CONFIG, WEIGHTS, WeightsError, check_hash, read_config, read_weights, save
+from .parameters import Settings
 
 __all__ = ["PRETRAINED", "WeightsError", "Where", "find", "list_pretrained", "load", "push", "save"]
 

@@ -14,9 +14,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from .attack import Attack, Parameters
+from .attack import Attack
 from .autoencoders.protocol import PixelSpace
 from .functional import Loss
+from .parameters import Parameters
 
 
 class AdversarialTransform(Attack, v2.Transform):

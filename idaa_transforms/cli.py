@@ -27,7 +27,7 @@ def train_vae(args: argparse.Namespace) -> None:
 
     from .autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS, ConvVAE, authors_beta
     from .autoencoders.data import load_images
-    from .autoencoders.training import Recipe, train_vae
+    from .autoencoders.training import Recipe, own_device, train_vae
     from .publish import publish
 
     images = load_images(args.data, args.image_size, args.root, args.workers)
@@ -37,7 +37,7 @@ def train_vae(args: argparse.Namespace) -> None:
     beta = authors_beta(size, args.latent_dim) if args.beta is None else args.beta
     torch.manual_seed(args.seed)
     vae = ConvVAE(size, args.latent_dim, channels=channels, width=args.width, mean=mean, std=std, beta=beta)
-    vae = vae.to(args.device).to(memory_format=torch.channels_last)
+    vae = vae.to(own_device(args.device)).to(memory_format=torch.channels_last)
     recipe = Recipe(args.epochs, args.batch_size, args.lr, seed=args.seed, bf16=args.bf16)
     options = {"stop_after": args.stop_after, "compile": args.compile, "tensorboard": args.tensorboard}
     done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)

@@ -17,7 +17,7 @@ from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.autoencoders.data import Images
 from idaa_transforms.autoencoders.evaluation import evaluate_vae, normalised
-from idaa_transforms.autoencoders.training import Recipe, train_vae
+from idaa_transforms.autoencoders.training import Recipe, own_device, train_vae
 from idaa_transforms.cli import main
 from idaa_transforms.sample import cifar10_sample
 
@@ -207,3 +207,10 @@ def test_compiled_training_learns_as_well(tmp_path):
     for a, b in zip(plain, fast, strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=0.15)
     assert fast[-1]["loss"] < 0.8 * fast[0]["loss"]
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert [str(own_device(name)) for name in ("cpu", "cuda", "cuda:3")] == ["cpu", "cuda", "cuda:3"]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [str(own_device(name)) for name in ("cpu", "cuda", "cuda:3")] == ["cpu", "cuda:1", "cuda:3"]

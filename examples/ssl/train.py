@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -31,7 +30,7 @@ from tqdm import tqdm
 
 from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.autoencoders.data import Images, batches, load_images
-from idaa_transforms.autoencoders.training import log_row, processes, save_whole
+from idaa_transforms.autoencoders.training import log_row, own_device, processes, save_whole
 from idaa_transforms.provenance import provenance
 from idaa_transforms.sample import cifar10_sample
 
@@ -145,9 +144,10 @@ def train(config: Config) -> dict[str, Any]:
     origin = provenance()  # now, while the code that runs is the code that is there
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.device == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    rank, world = processes(torch.device(config.device))
+    device = own_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    rank, world = processes(device)
     data, folder = load_data(config), Path(config.out)
     size, steps = data.train.shape[2:], len(data.train) // config.batch_size
     images = steps * config.batch_size

@@ -163,6 +163,12 @@ def train_vae(
     return last
 
 
+def own_device(name: str) -> torch.device:
+    """The device of this process: under torchrun ``"cuda"`` is a GPU for each process of the machine."""
+    rank = os.environ.get("LOCAL_RANK")
+    return torch.device(name if rank is None or name != "cuda" else f"cuda:{rank}")
+
+
 def processes(device: torch.device) -> tuple[int, int]:
     """Rank and number of processes; joins the group that torchrun describes."""
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:

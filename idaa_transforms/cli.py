@@ -75,7 +75,7 @@ def calibrate(args: argparse.Namespace) -> None:
     print("".join(f"{name:>17}" for name in names))
     for row in found.curve:
         print("".join(f"{row[name]:17.4g}" for name in names))
-    print(f"\n{found}")
+    print(f"\n{found} ({found.curve[0]['images']} images)")
     if args.save:
         found.save(args.weights, _about(args))
         print(f"IDAATransform.from_pretrained({args.weights!r}) uses it now")

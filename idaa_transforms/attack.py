@@ -209,7 +209,7 @@ class Attack(Bindable, nn.Module):
         ae = self.autoencoder
         checks.check_images(x, getattr(ae, "channels", None), getattr(ae, "image_size", None), self._unchanged.device)
         checks.check_eps("eps", self.eps if eps is None else eps, len(x), self._reads_values)
-        loss_fn = self._bound_loss() if loss_fn is None and grad is None else loss_fn
+        loss_fn = cast(Loss | None, self._given_or_bound(loss_fn, grad))
         checks.check_source(loss_fn, grad, x)
         if self._reads_values and len(x):
             checks.check_range(x, self.mean, self.std)

@@ -181,6 +181,10 @@ class Bindable:
         """``nn.Sequential(flip, aug.bind(nce), crop)``: a module that calls this transform with ``loss_fn``."""
         return Bound(self, loss_fn)
 
+    def _given_or_bound(self, loss_fn: Any, grad: Any) -> Any:
+        """The closure of a call: its own, or where it has neither that nor a gradient, the one bound."""
+        return self._bound_loss() if loss_fn is None and grad is None else loss_fn
+
     def _bound_loss(self) -> Loss | None:
         return _bound.get().get(id(self))
 

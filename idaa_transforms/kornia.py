@@ -63,7 +63,7 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
         if params is None:
             params = self.forward_parameters(x.shape)
         if CHANGE not in params:
-            source = loss_fn if loss_fn is not None or grad is not None else self._bound_loss()
+            source = self._given_or_bound(loss_fn, grad)
             rows = (params["batch_prob"] > 0.5).nonzero().flatten()
             rows = None if len(rows) == len(x) else rows
             grad = self.transform_tensor(grad) if grad is not None else None

@@ -61,7 +61,7 @@ class AdversarialTransform(Attack, v2.Transform):
         images = images or [i for i, leaf in enumerate(flat) if _is_plain(leaf)][:1]
         if not images:
             raise TypeError(f"no images in what was passed: {[type(leaf).__name__ for leaf in flat]}")
-        loss_fn = self._bound_loss() if loss_fn is None and grad is None else loss_fn
+        loss_fn = self._given_or_bound(loss_fn, grad)
         losses, grads = _one_each("loss_fn", loss_fn, len(images)), _one_each("grad", grad, len(images))
         for i, own_loss, own_grad in zip(images, losses, grads, strict=True):
             like = flat[i]

@@ -1,7 +1,7 @@
 """Latent size and beta against what the VAE keeps (the paper's Figure 6 varies the same two).
 
     python benchmarks/vae_sweep.py data/cifar10.npz --epochs 300 --bf16 --device cuda        # everything
-    python benchmarks/vae_sweep.py data/cifar10.npz --width 64 --epochs 6 --bf16              # in hours on one core
+    python benchmarks/vae_sweep.py data/cifar10.npz --width 64 --epochs 4 --bf16              # in hours on one core
 
 Trains a VAE for each pair, resuming what was interrupted, measures it on the test images, and writes
 results/vae-sweep.json, a table and a plot.
@@ -70,7 +70,13 @@ def main() -> None:
             folder = args.runs / f"z{latent_dim}-beta{beta:g}"
             train_vae(vae, images, Recipe(epochs=args.epochs, bf16=args.bf16), folder)
             rows.append({"latent_dim": latent_dim, "beta": beta, **evaluate_vae(vae, images.test)})
-    settings = {"data": images.name, "width": args.width, "epochs": args.epochs, "images": len(images.train), "bf16": args.bf16}
+    settings = {
+        "data": images.name,
+        "width": args.width,
+        "epochs": args.epochs,
+        "images": len(images.train),
+        "bf16": args.bf16,
+    }
     file = harness.save("vae-sweep", settings, rows)
     plot(rows, file.with_suffix(".png"))
     lines = [

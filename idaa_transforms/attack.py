@@ -103,6 +103,12 @@ class Attack(Bindable, nn.Module):
         """The frozen autoencoder."""
         return self.codec.autoencoder
 
+    def compile(self, **options: Any) -> None:
+        """Compile the autoencoder, in place: encode and decode, each as one graph for batches of any size. The closure
+        is the caller's, and so is the compilation of its model. ``options`` of ``torch.compile`` go before our own, say
+        ``mode="reduce-overhead"`` for CUDA graphs."""
+        self.codec.compile(**options)
+
     @torch.inference_mode(False)
     def views(
         self,
@@ -119,7 +125,9 @@ class Attack(Bindable, nn.Module):
         if rows is None and self.p < 1:  # drawn on the host, where their number is known without waiting for the device
             device = None if generator is None else generator.device
             rows = (torch.rand(len(x), generator=generator, device=device) < self.p).nonzero().flatten()
-        x, rows = outside_inference(x), rows if rows is None else outside_inference(rows).to(x.device)
+        x = outside_inference(x)
+        if rows is not None:
+            rows = outside_inference(rows).to(x.device, non_blocking=True)
         if len(x if rows is None else rows):
             views = self._run(x, loss_fn, grad, eps, generator, rows).views
             views = views if rows is None else x.index_copy(0, rows, views)
@@ -169,7 +177,8 @@ class Attack(Bindable, nn.Module):
             whole = part if rows is None else x.index_copy(0, rows, part)
             value = cast(Loss, loss_fn)(whole)
             checks.check_loss(value, whole)
-            losses.append(value.detach())
+            if not losses:
+                losses.append(value.detach())
             return value.sum()
 
         def pick(value: Any) -> Any:

@@ -48,7 +48,7 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
         for m, name in modules.items()
         for held in (m._buffers, vars(m))
         for key, value in held.items()
-        if isinstance(value, Tensor)
+        if key not in _OWN_OF_MODULES and isinstance(value, Tensor)
     ]
     watched = parameters | {thing: name for name, thing in found if isinstance(thing, Tensor)} if strict else {}
     versions = {t: t._version for t in watched if not t.is_inference()}
@@ -67,7 +67,8 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
             changed += [f"{name}.training" for m, name in modules.items() if m.training != modes[m]]
             changed += [f"{name}.grad" for p, name in parameters.items() if p.grad is not None]
         for m, mode in modes.items():
-            m.training = mode
+            if m.training != mode:  # a module's own __setattr__ is slow
+                m.training = mode
         for wrapper, own in wrappers.items():
             vars(wrapper).pop("forward")
             if own is not None:

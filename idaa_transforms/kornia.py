@@ -40,6 +40,10 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
             raise ValueError(f"p={attack.p} was given to the transform within; give it to {type(self).__name__}")
         self.attack = attack
 
+    def compile(self, **options: Any) -> None:
+        """As :meth:`~idaa_transforms.attack.Attack.compile`."""
+        self.attack.compile(**options)
+
     def forward(
         self,
         input: Tensor,

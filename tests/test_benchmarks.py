@@ -30,15 +30,6 @@ def run(monkeypatch, tmp_path, capsys):
     return run
 
 
-def test_throughput(run):
-    result, out = run("throughput", "--batch", 2, "--repeats", 2)
-    assert result["run"]["command"] == "python benchmarks/throughput.py --batch 2 --repeats 2"
-    medians = {name: case["median"] for name, case in result["rows"][0]["ms"].items()}
-    ratio = medians["(c) grad="] / medians["(e) two-view SimCLR step"]
-    assert f"| {ratio:.2f} |" in out
-    assert out.count("(b') loss_fn=") == 3
-
-
 def test_vae_sweep(run, tmp_path):
     images = (cifar10_sample()[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
     np.savez(tmp_path / "toy.npz", x_train=np.concatenate([images] * 3), x_test=images)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import torch
@@ -10,6 +11,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .protocol import Autoencoder, latent_of
+
+Network = Callable[[Any, Tensor], Any]
+_COMPILE = inspect.signature(torch.compile).parameters
+
+
+def _mean(autoencoder: Any, x: Tensor) -> Tensor:
+    return latent_of(getattr(autoencoder, "encode_mean", autoencoder.encode)(x))
+
+
+def _posterior(autoencoder: Any, x: Tensor) -> Any:
+    return autoencoder.encode(x)
+
+
+def _image(autoencoder: Any, z: Tensor) -> Tensor:
+    return autoencoder.decode(z)
 
 
 class Codec(nn.Module):
@@ -31,6 +47,9 @@ class Codec(nn.Module):
                 "mean, std and latent_scale. For weights by name use IDAATransform.from_pretrained"
             )
         self.autoencoder = autoencoder.requires_grad_(False).eval()
+        self._mean: Network = _mean
+        self._posterior: Network = _posterior
+        self._image: Network = _image
         channels = len(autoencoder.mean)
         if channels and mean and len(mean) != channels:
             raise ValueError(f"mean={mean} and std={std} must have one number for each of the {channels} channels")
@@ -42,6 +61,22 @@ class Codec(nn.Module):
         self.register_buffer("_scale", (ours[1] / theirs[1]).float().view(-1, 1, 1), persistent=False)
         self.register_buffer("_shift", ((ours[0] - theirs[0]) / theirs[1]).float().view(-1, 1, 1), persistent=False)
 
+    def compile(self, **options: Any) -> None:
+        """Compile ``encode`` and ``decode`` of the autoencoder, each as one graph for batches of any size.
+
+        A copy of this module, or one that is loaded from a pickle, is not compiled.
+
+        Args:
+            options: of ``torch.compile``, before our own: ``fullgraph=True, dynamic=True`` and, where torch has it,
+                ``isolate_recompiles=True``, so that several transforms do not share one limit of recompilations.
+        """
+        isolate = {"isolate_recompiles": True} if "isolate_recompiles" in _COMPILE else {}
+        options = {"fullgraph": True, "dynamic": True, **isolate, **options}
+        self._mean, self._posterior, self._image = (torch.compile(f, **options) for f in (_mean, _posterior, _image))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_mean": _mean, "_posterior": _posterior, "_image": _image}
+
     @property
     def dtype(self) -> torch.dtype | None:
         """What the autoencoder computes in, whatever the caller's autocast says; None if it has no weights."""
@@ -49,11 +84,11 @@ class Codec(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) to the latent (B, ...); clips (B, T, C, H, W), frame by frame, to (B, T, ...)."""
-        return latent_of(self._encode(x)).unflatten(0, x.shape[:-3])
+        return self._encode(x, self._mean).unflatten(0, x.shape[:-3])
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the posterior, each in the shape of the latent."""
-        encoded = self._encode(x)
+        encoded = self._encode(x, self._posterior)
         if not hasattr(encoded, "log_variance"):
             raise ValueError(
                 f"scale='posterior' needs an autoencoder whose encode gives a posterior with mean and log_variance; "
@@ -62,20 +97,20 @@ class Codec(nn.Module):
         mean, sd = encoded.mean, torch.exp(0.5 * encoded.log_variance)
         return mean.unflatten(0, x.shape[:-3]), sd.unflatten(0, x.shape[:-3])
 
-    def _encode(self, x: Tensor) -> Any:
+    def _encode(self, x: Tensor, network: Network) -> Any:
         with torch.autocast(x.device.type, enabled=False):
             if not self._same:
                 x = torch.addcmul(self._shift, x.to(torch.promote_types(x.dtype, torch.float32)), self._scale)
             x = x.to(self.dtype or x.dtype)
             height, width = (-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-2:])
             x = functional.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
-            return self.autoencoder.encode(x.flatten(0, -4))
+            return network(self.autoencoder, x.flatten(0, -4))
 
     def decode(self, z: Tensor, shape: Sequence[int]) -> Tensor:
         """Latents to images, or clips, whose ``shape`` ends like this one, in float32 at least."""
         with torch.autocast(z.device.type, enabled=False):
             frames = z.to(self.dtype or z.dtype).flatten(0, len(shape) - 4)
-            image = self.autoencoder.decode(frames).unflatten(0, z.shape[: len(shape) - 3])
+            image = self._image(self.autoencoder, frames).unflatten(0, z.shape[: len(shape) - 3])
             image = image.to(torch.promote_types(image.dtype, torch.float32))
             image = image[..., : shape[-2], : shape[-1]]
             return image if self._same else (image - self._shift) / self._scale

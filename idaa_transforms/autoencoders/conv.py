@@ -149,6 +149,10 @@ class ConvVAE(nn.Module):
         features = self.encoder(x)
         return Posterior(self.to_mean(features), self.to_log_variance(features))
 
+    def encode_mean(self, x: Tensor) -> Tensor:
+        """The mean of :meth:`encode` alone, (B, latent_dim): one linear layer less."""
+        return self.to_mean(self.encoder(x))
+
     def decode(self, z: Tensor) -> Tensor:
         """Latents (B, latent_dim) to normalised images (B, channels, H, W)."""
         return self.decoder(self.from_latent(z))

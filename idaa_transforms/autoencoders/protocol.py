@@ -12,8 +12,9 @@ from torch import Tensor, nn
 class Autoencoder(Protocol):
     """Any ``nn.Module`` with these members. Rows of a batch must not mix in eval mode.
 
-    Three more are looked at where they exist: ``channels`` and ``image_size`` (height, width), for clear errors early,
-    and ``factor``: height and width are padded to a multiple of it, and the views cropped back.
+    Four more are looked at where they exist: ``channels`` and ``image_size`` (height, width), for clear errors early;
+    ``factor``: height and width are padded to a multiple of it, and the views cropped back; and ``encode_mean``: called
+    instead of ``encode`` where the latent is all that is asked for.
     """
 
     @property

@@ -1,0 +1,32 @@
+"""What a view costs by batch, size of the images, dtype, steps, norm and chunk: one is varied, the others stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import harness
+from workload import Workload
+
+from . import Options
+
+TITLE = "Views"
+AXES: dict[str, list[Any]] = {
+    "size": [32, 64, 84, 224],
+    "dtype": ["float32", "bfloat16"],
+    "steps": [1, 2, 5],
+    "norm": ["linf", "l2"],
+    "chunk_size": [None, 8],
+}
+
+
+def run(options: Options) -> Iterator[dict[str, Any]]:
+    """Rows with every axis in each, ``axis`` names the one that was varied."""
+    base = {"batch": options.batch, "size": 32, "dtype": options.dtype, "steps": 1, "norm": "linf", "chunk_size": None}
+    for axis, values in {"batch": list(options.batches), **AXES}.items():
+        for value in values:
+            setting = base | {axis: value}
+            if setting["size"] == 224:
+                setting["batch"] = min(setting["batch"], 8 if options.device == "cpu" else 64)
+            work = Workload(device=options.device, **setting)
+            yield from harness.rows(work.views(), options.repeats, options.device, axis=axis, **setting)

@@ -1,0 +1,197 @@
+"""What is timed: a batch of real images, a ResNet-18 in training mode with NT-Xent, and the transforms beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms.autoencoders import ConvVAE
+from idaa_transforms.losses import nt_xent
+from idaa_transforms.sample import cifar10_sample
+
+WEIGHTS = {32: "cifar10-vae", 64: "tiny-imagenet-vae"}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+Cases = dict[str, Callable[[], Any]]
+
+
+def resnet18(size: int) -> nn.Module:
+    """timm's ResNet-18 with a 64-d head; up to 64 pixels with a CIFAR stem (3x3, stride 1, no max-pool)."""
+    model = timm.create_model("resnet18", num_classes=64)
+    if size <= 64:
+        model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+        model.maxpool = nn.Identity()
+    return model.train()
+
+
+def idaa_transform(size: int, **parameters: Any) -> IDAATransform:
+    """On the shipped weights of that size, or the paper's network for it with random ones, which cost the same."""
+    if size in WEIGHTS:
+        return IDAATransform.from_pretrained(WEIGHTS[size], **parameters)
+    return IDAATransform(ConvVAE(size), **parameters)
+
+
+def batch_of(count: int, size: int) -> Tensor:
+    """``count`` images (B, 3, size, size) in [0, 1]: the bundled CIFAR-10 ones, repeated and enlarged."""
+    images = cifar10_sample((size, size))[0]
+    return images.repeat(-(-count // len(images)), 1, 1, 1)[:count]
+
+
+class Workload:
+    """All that suites time, on one device.
+
+    Args:
+        batch, size: of the images.
+        dtype: ``"float32"``, or ``"bfloat16"``: the VAE in it, the model under autocast.
+        vae_dtype: of the VAE alone; default: ``dtype``.
+        channels_last: layout of images, model and VAE.
+        parameters: of both transforms.
+    """
+
+    def __init__(
+        self,
+        batch: int,
+        device: str = "cpu",
+        dtype: str = "float32",
+        size: int = 32,
+        vae_dtype: str | None = None,
+        channels_last: bool = False,
+        **parameters: Any,
+    ) -> None:
+        torch.manual_seed(0)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.device, self.dtype = device.split(":")[0], DTYPES[dtype]
+        self.model = resnet18(size).to(device).to(memory_format=layout)
+        self.optimiser = torch.optim.SGD(self.model.parameters(), 0.0)  # a rate of 0: every repeat does the same
+        self.idaa = idaa_transform(size, **parameters).to(device).to(memory_format=layout)
+        self.idaa = self.idaa.to(DTYPES[vae_dtype or dtype])
+        self.clae = CLAETransform(0.006, **{k: v for k, v in parameters.items() if k != "chunk_size"}).to(device)
+        images = batch_of(batch, size).to(device).contiguous(memory_format=layout)
+        self.x, self.x2, self.x3 = images, images.flip(-1), images.flip(-2)
+        self.encode, self.decode = self.idaa.codec.encode, partial(self.idaa.codec.decode, shape=images.shape)
+        with torch.no_grad():
+            self.anchor, self.z = self.forward(self.x2), self.encode(images)
+        self.gradient = torch.randn_like(images)
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Embeddings (B, 64)."""
+        with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+            return self.model(views).float()
+
+    def nce(self, views: Tensor) -> Tensor:
+        """The closure with the step's own anchor."""
+        return nt_xent(self.forward(views), self.anchor)
+
+    def nce_anew(self, views: Tensor) -> Tensor:
+        """The closure that encodes its anchor itself."""
+        with torch.no_grad():
+            anchor = self.forward(self.x2)
+        return nt_xent(self.forward(views), anchor)
+
+    def parts(self) -> Cases:
+        """The bare parts that a view consists of."""
+        with torch.enable_grad():
+            leaf, latent = self.x.clone().requires_grad_(), self.z.clone().requires_grad_()
+            loss, image = nt_xent(self.forward(leaf), self.anchor).sum(), self.decode(latent)
+        no_grad = torch.no_grad()
+        return {
+            "E forward": no_grad(lambda: self.encode(self.x)),
+            "D forward": no_grad(lambda: self.decode(self.z)),
+            "D backward to z": lambda: torch.autograd.grad(image, latent, self.gradient, retain_graph=True),
+            "model forward": lambda: self.forward(leaf),
+            "model backward to its input": lambda: torch.autograd.grad(loss, leaf, retain_graph=True),
+        }
+
+    def views(self) -> Cases:
+        """Views, from each source of the direction."""
+        return {
+            "IDAA, loss_fn=, the step's own anchor": lambda: self.idaa(self.x, loss_fn=self.nce),
+            "IDAA, grad=": lambda: self.idaa(self.x, grad=self.gradient),
+            "CLAE, loss_fn=": lambda: self.clae(self.x, loss_fn=self.nce),
+        }
+
+    def authors_views(self) -> Tensor:
+        """The same views in the order in which the authors' code computes them, in our words: gradients of all
+        parameters, the anchor encoded again, D(z) three times."""
+        with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+            with torch.no_grad():
+                z = self.encode(self.x)
+                residual = self.x - self.decode(z)
+            z = nn.Parameter(z)
+            self.idaa.autoencoder.requires_grad_(True)
+            nt_xent(self.forward(self.x2), self.forward(residual + self.decode(z))).mean().backward()
+            with torch.no_grad():
+                z += self.idaa.eps * z.grad.sign()
+                views = residual + self.decode(z)
+            self.idaa.autoencoder.requires_grad_(False)
+            self.idaa.autoencoder.zero_grad()
+            self.model.zero_grad()
+            return views
+
+    def step(self, view: str) -> Callable[[], Tensor]:
+        """A whole SimCLR training step, by the ``view`` in it: see :data:`STEPS`."""
+        losses = STEPS[view]
+
+        def run() -> Tensor:
+            self.optimiser.zero_grad()
+            loss = losses(self)
+            self.optimiser.step()
+            return loss
+
+        return run
+
+
+def _plain(w: Workload) -> Tensor:
+    loss = nt_xent(w.forward(w.x), w.forward(w.x2)).mean()
+    loss.backward()
+    return loss
+
+
+def _third(w: Workload, make: Callable[[Workload, Tensor], Tensor]) -> Tensor:
+    z1, z2 = w.forward(w.x), w.forward(w.x2)
+    hard = make(w, z2.detach())
+    loss = nt_xent(z1, z2).mean() + nt_xent(z1, w.forward(hard)).mean()
+    loss.backward()
+    return loss
+
+
+def _third_by_grad(w: Workload, keep: bool = False) -> Tensor:
+    x = w.x.detach().requires_grad_()
+    z1 = w.forward(x)
+    clean = nt_xent(z1, w.forward(w.x2)).mean()
+    clean.backward(retain_graph=keep)
+    extra = nt_xent(z1 if keep else z1.detach(), w.forward(w.idaa(w.x, grad=x.grad))).mean()
+    extra.backward()
+    return clean + extra
+
+
+def _replace(w: Workload) -> Tensor:
+    hard = w.idaa(w.x, loss_fn=w.nce_anew)
+    loss = nt_xent(w.forward(hard), w.forward(w.x2)).mean()
+    loss.backward()
+    return loss
+
+
+def _replace_sharing(w: Workload) -> Tensor:
+    z2 = w.forward(w.x2)  # view 2 of the training step, and the anchor of the attack
+    hard = w.idaa(w.x, loss_fn=lambda v: nt_xent(w.forward(v), z2.detach()))
+    loss = nt_xent(w.forward(hard), z2).mean()
+    loss.backward()
+    return loss
+
+
+STEPS: dict[str, Callable[[Workload], Tensor]] = {
+    "none": _plain,
+    "third random view": lambda w: _third(w, lambda w, z: w.x3),
+    "CLAE": lambda w: _third(w, lambda w, z: w.clae(w.x, loss_fn=lambda v: nt_xent(w.forward(v), z))),
+    "IDAA, loss_fn=": lambda w: _third(w, lambda w, z: w.idaa(w.x, loss_fn=lambda v: nt_xent(w.forward(v), z))),
+    "IDAA, grad=": _third_by_grad,
+    "IDAA, grad=, z1 pulled too": lambda w: _third_by_grad(w, keep=True),
+    "IDAA in place of view 1": _replace,
+    "IDAA in place of view 1, sharing a forward": _replace_sharing,
+}

@@ -17,7 +17,8 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks  # which pins an old requests
+	$(BIN)/python benchmarks/bench.py
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.12")'

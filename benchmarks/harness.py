@@ -1,7 +1,7 @@
 """One way to time things: side by side, interleaved, medians. Absolute times vary between machines; ratios hold.
 
-A result file is ``{"run": provenance, "settings": {...}, "rows": [...]}``. A row of a speed suite has ``case`` (what was
-timed), the axes that vary (``batch``, ``dtype``, ...), ``ms`` (median, q1, q3, min) and, where it was looked at,
+A result file is ``{"run": provenance, "settings": {...}, "rows": [...]}``. A row of a speed suite has ``case`` (what
+was timed), the axes that vary (``batch``, ``dtype``, ...), ``ms`` (median, q1, q3, min) and, where it was looked at,
 ``peak_mib``: the most memory that was held at once beyond what was there before.
 """
 

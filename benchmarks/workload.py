@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -78,10 +79,10 @@ class Workload:
             self.anchor, self.z = self.forward(self.x2), self.encode(images)
         self.gradient = torch.randn_like(images)
 
-    def forward(self, views: Tensor) -> Tensor:
+    def forward(self, views: Tensor, model: nn.Module | None = None) -> Tensor:
         """Embeddings (B, 64)."""
         with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
-            return self.model(views).float()
+            return (model or self.model)(views).float()
 
     def nce(self, views: Tensor) -> Tensor:
         """The closure with the step's own anchor."""
@@ -95,15 +96,16 @@ class Workload:
 
     def parts(self) -> Cases:
         """The bare parts that a view consists of."""
+        model = copy.deepcopy(self.model)  # whose graph no step of the optimiser spoils
         with torch.enable_grad():
             leaf, latent = self.x.clone().requires_grad_(), self.z.clone().requires_grad_()
-            loss, image = nt_xent(self.forward(leaf), self.anchor).sum(), self.decode(latent)
+            loss, image = nt_xent(self.forward(leaf, model), self.anchor).sum(), self.decode(latent)
         no_grad = torch.no_grad()
         return {
             "E forward": no_grad(lambda: self.encode(self.x)),
             "D forward": no_grad(lambda: self.decode(self.z)),
             "D backward to z": lambda: torch.autograd.grad(image, latent, self.gradient, retain_graph=True),
-            "model forward": lambda: self.forward(leaf),
+            "model forward": lambda: self.forward(leaf, model),
             "model backward to its input": lambda: torch.autograd.grad(loss, leaf, retain_graph=True),
         }
 

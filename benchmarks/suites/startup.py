@@ -1,10 +1,11 @@
-"""How long it takes to import the package, beside what it is built on, and to load each of the weights: new processes."""
+"""How long it takes to import the package, beside what it is built on, and to load each of the weights."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -14,21 +15,20 @@ from idaa_transforms.hub import PRETRAINED
 from . import Options
 
 TITLE = "Start-up"
+ROOT = Path(__file__).parents[2]
 CLOCK = "import time; start = time.perf_counter(); {}; print(1e3 * (time.perf_counter() - start))"
-IMPORTS = {
-    "import torch, torchvision": CLOCK.format("import torch, torchvision.transforms.v2"),
-    "import idaa_transforms": CLOCK.format("import idaa_transforms"),
-}
 LOAD = "from idaa_transforms import IDAATransform; " + CLOCK.format("IDAATransform.from_pretrained({!r})")
+IMPORTS = {case: CLOCK.format(case) for case in ("import torch, torchvision", "import idaa_transforms")}
+LOADS = {f"load {name}": LOAD.format(name) for name in PRETRAINED}
 
 
-def run(options: Options) -> Iterator[dict[str, Any]]:
-    """A row for each import, and for each name. Interleaved; the first round warms the disk's cache and is dropped."""
-    cases = IMPORTS | {f"load {name}": LOAD.format(name) for name in PRETRAINED}
+def run(options: Options, cases: dict[str, str] = IMPORTS | LOADS) -> Iterator[dict[str, Any]]:
+    """A row for each import, and for each name, in processes of their own. Interleaved; the first round, which warms
+    the disk's cache, is dropped."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(1 + max(2, options.repeats // 2)):
         for name, code in cases.items():
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
             if turn:
                 times[name].append(float(done.stdout.split()[-1]))
     for name, values in times.items():

@@ -1,0 +1,146 @@
+"""One page, with plots, of all that bench.py has measured.
+
+python benchmarks/report.py benchmarks/results/speed
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import harness
+from suites import targets
+
+Rows = list[dict[str, Any]]
+
+
+def number(value: Any) -> str:
+    """Three digits at least, and no false ones."""
+    if not isinstance(value, float):
+        return "-" if value is None else str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def of_targets(rows: Rows, on_gpu: bool) -> str:
+    """What was aimed at beside what was measured."""
+    found = targets.ratios(rows)
+    header = ["ratio of medians", "target", *(f"VAE in {dtype}" for dtype in found)]
+    lines = []
+    for i, target in enumerate(targets.TARGETS):
+        aim = target.gpu if on_gpu else target.cpu
+        cells = [
+            f"{column[i]:.2f}" + (" (missed)" if aim and round(column[i], 2) > aim else "") for column in found.values()
+        ]
+        lines.append([target.what, "-" if aim is None else f"{aim:.2f}", *cells])
+    return harness.table(header, lines)
+
+
+def of_rows(rows: Rows) -> str:
+    """Any rows: what varies, then milliseconds, then the rest."""
+    keys = list(dict.fromkeys(key for row in rows for key in row if key != "ms"))
+    varied = [k for k in keys if k == "case" or len({json.dumps(row.get(k)) for row in rows}) > 1]
+    first = rows[0]["ms"]["median"] if "ms" in rows[0] else None
+    lines = []
+    for row in rows:
+        cells = [number(row.get(key)) for key in varied]
+        ms = row.get("ms")
+        cells.append("-" if ms is None else "{} ({} to {})".format(*(number(ms[k]) for k in ("median", "q1", "q3"))))
+        cells.append("-" if ms is None or not first else f"{ms['median'] / first:.2f}")
+        lines.append(cells)
+    return harness.table([*(k.replace("_", " ") for k in varied), "ms, median (quartiles)", "over the first"], lines)
+
+
+def page(file: Path) -> str:
+    """A suite's table under its title, with where it comes from."""
+    result = json.loads(file.read_text())
+    settings, run = result["settings"], result["run"]
+    device, suite = settings["device"], settings["suite"]
+    module = importlib.import_module("model" if suite == "model" else f"suites.{suite}")
+    table = of_targets(result["rows"], device != "cpu") if suite == "targets" else of_rows(result["rows"])
+    origin = f"`{run['command']}`, commit {run['commit']}, {run['machine']}, {run['versions']}, {run['date']}."
+    about = (module.__doc__ or "").strip()
+    parts = [f"## {module.TITLE}, {device}", about, table, f"B = {settings['batch']}, {settings['dtype']}. {origin}"]
+    return "\n\n".join(parts)
+
+
+def plot(folder: Path, device: str, out: Path) -> bool:
+    """Targets, training steps, and views by batch, for one kind of device; False where none of them was measured."""
+    from matplotlib.figure import Figure
+
+    files = {name: folder / f"{device}-{name}.json" for name in ("targets", "steps", "views")}
+    have = {name: json.loads(file.read_text())["rows"] for name, file in files.items() if file.exists()}
+    if not have:
+        return False
+    figure = Figure(figsize=(13, 4.6), dpi=130, layout="constrained")
+    axes = dict(zip(have, figure.subplots(1, len(have), squeeze=False)[0], strict=True))
+    if "targets" in have:
+        _plot_targets(axes["targets"], have["targets"], device != "cpu")
+    if "steps" in have:
+        rows, axis = have["steps"], axes["steps"]
+        names = [row["case"].replace(", ", ",\n") for row in rows]
+        values = [row["ms"]["median"] / rows[0]["ms"]["median"] for row in rows]
+        bars = axis.barh(names, values, color=["tab:gray"] * 2 + ["tab:orange"] + ["tab:blue"] * (len(rows) - 3))
+        axis.bar_label(bars, fmt="%.2f", padding=2)
+        axis.set(title="a SimCLR training step, none = 1", xlim=(0, 1.15 * max(values)))
+        axis.invert_yaxis()
+    if "views" in have:
+        axis = axes["views"]
+        rows = [row for row in have["views"] if row["axis"] == "batch"]
+        for case in dict.fromkeys(row["case"] for row in rows):
+            line = [(row["batch"], row["ms"]["median"] / row["batch"]) for row in rows if row["case"] == case]
+            axis.plot(*zip(*line, strict=True), marker="o", label=case)
+        axis.set(xscale="log", yscale="log", xlabel="images a batch", title="milliseconds a view")
+        axis.grid(alpha=0.3, which="both")
+        axis.legend()
+    figure.savefig(out)
+    return True
+
+
+def _plot_targets(axis: Any, rows: Rows, on_gpu: bool) -> None:
+    """Each ratio over its target: a bar that ends left of the line has met it."""
+    found = targets.ratios(rows)
+    shown = [(i, t, t.gpu if on_gpu else t.cpu) for i, t in enumerate(targets.TARGETS)]
+    shown = [(i, t, aim) for i, t, aim in shown if aim]
+    height = 0.8 / len(found)
+    for k, (dtype, column) in enumerate(found.items()):
+        places = [j + k * height for j in range(len(shown))]
+        axis.barh(places, [column[i] / aim for i, _, aim in shown], height, label=f"VAE in {dtype}")
+    axis.set_yticks(
+        [j + 0.4 - height / 2 for j in range(len(shown))], [_short(t.what) for _, t, _ in shown], fontsize=8
+    )
+    axis.axvline(1, color="black", linewidth=1)
+    axis.set(title="ratio over its target: met left of the line")
+    axis.invert_yaxis()
+    axis.legend(loc="lower right", fontsize=8)
+
+
+def _short(text: str) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text.replace("`", ""), 34))
+
+
+def write(folder: Path) -> Path:
+    """``speed.md`` in ``folder``, and a plot for each kind of device that was measured."""
+    files = sorted(folder.glob("*.json"))
+    order = ("targets", "model", "steps", "views", "peers", "autoencoders", "processes", "startup")
+    parts = [
+        "# How fast",
+        "Ratios and medians: machines differ, and noise is in every number. Made by `benchmarks/bench.py`.",
+    ]
+    for device in dict.fromkeys(file.stem.split("-")[0] for file in files):
+        if plot(folder, device, folder / f"{device}.png"):
+            parts.append(f"![targets, training steps and views on {device}]({device}.png)")
+        parts += [
+            page(folder / f"{device}-{suite}.json") for suite in order if (folder / f"{device}-{suite}.json") in files
+        ]
+    out = folder / "speed.md"
+    out.write_text("\n\n".join(parts) + "\n")
+    return out
+
+
+if __name__ == "__main__":
+    print(write(Path(sys.argv[1])))

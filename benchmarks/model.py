@@ -129,7 +129,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append([row["case"], *numbers, *ratios, f"{row['gflop'] / simclr:.1%}"])
     title = f"Batch {machine['batch']}, {machine['dtype']}: {rates}, {machine['gb_s']:.0f} GB/s in a copy.\n\n"
     header = ["part", "GFLOP", "MiB moved", "predicted ms", "measured ms", "measured / predicted"]
-    return title + harness.table([*header, "measured / sum of measured parts", "FLOPs of a SimCLR step"], lines)
+    return title + harness.table([*header, "measured / sum of measured parts", "of a SimCLR step's FLOPs"], lines)
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	$(BIN)/python -m pip install --quiet --no-deps torchattacks  # which pins an old requests
 	$(BIN)/python benchmarks/bench.py
 
 .venv/installed: pyproject.toml
@@ -25,6 +24,7 @@ bench: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks  # a peer in benchmarks; it pins an old requests
 	touch $@
 
 minimal:

@@ -11,32 +11,29 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import time
 
 import harness
 import report
 from suites import Options
 
-SUITES = ("targets", "steps", "views", "peers", "autoencoders", "processes", "startup")
-
 
 def main() -> None:
     """Measure, save and print suite after suite."""
     default = Options()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suites", nargs="+", choices=[*SUITES, "all"], default=["targets"])
+    parser.add_argument("--suites", nargs="+", choices=[*report.SUITES, "all"], default=["targets"])
     parser.add_argument("--device", default=default.device, help="cpu or cuda")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=default.dtype)
     parser.add_argument("--batch", type=int, default=default.batch, help="images a batch")
     parser.add_argument("--batches", type=int, nargs="+", default=default.batches, help="where the batch is varied")
     parser.add_argument("--repeats", type=int, default=default.repeats)
     args = vars(parser.parse_args())
-    chosen = SUITES if "all" in args["suites"] else args["suites"]
+    chosen = report.SUITES if "all" in args["suites"] else args["suites"]
     options = Options(**{field.name: args[field.name] for field in dataclasses.fields(Options)})
     for name in chosen:
         started = time.perf_counter()
-        rows = list(importlib.import_module(f"suites.{name}").run(options))
+        rows = list(report.module(name).run(options))
         settings = {"suite": name} | dataclasses.asdict(options)
         file = harness.save(f"speed/{options.device.split(':')[0]}-{name}", settings, rows)
         print(f"\n{report.page(file)}\n{time.perf_counter() - started:.0f} s", flush=True)

@@ -9,6 +9,7 @@ its bytes at the memory's, whichever is longer. Tensors that stay within the cac
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,8 +117,13 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
         yield row | {"ms": ms[name]} | parts
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """What :func:`run` yields, as Markdown."""
+def table(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
+    """What :func:`run` yields, once or several times, as Markdown."""
+    starts = [i for i, row in enumerate(rows) if row["case"] == "machine"]
+    return "\n\n".join(_table(rows[i:j]) for i, j in itertools.pairwise([*starts, None]))
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
     machine, *rows = rows
     simclr = next(row["gflop"] for row in rows if row["case"] == SIMCLR)
     rates = ", ".join(f"{rate:.0f} GFLOP/s in a {name}" for name, rate in machine["gflop_s"].items())
@@ -141,9 +147,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=Options.repeats)
     args = parser.parse_args()
     each = [Options(args.device, dtype, batch, repeats=args.repeats) for dtype in args.dtype for batch in args.batch]
-    runs, settings = [list(run(options)) for options in each], vars(args) | {"threads": torch.get_num_threads()}
-    harness.save(f"speed/{args.device.split(':')[0]}-model", settings, [row for rows in runs for row in rows])
-    print("\n\n".join(map(table, runs)))
+    rows, settings = [row for options in each for row in run(options)], {"suite": "model", **vars(args)}
+    harness.save(f"speed/{args.device.split(':')[0]}-model", settings, rows)
+    print(table(rows, settings))
 
 
 if __name__ == "__main__":

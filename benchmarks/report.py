@@ -15,6 +15,7 @@ import harness
 from suites import targets
 
 Rows = list[dict[str, Any]]
+SUITES = ("targets", "model", "steps", "views", "peers", "autoencoders", "processes", "startup")
 
 
 def number(value: Any) -> str:
@@ -24,21 +25,7 @@ def number(value: Any) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def of_targets(rows: Rows, on_gpu: bool) -> str:
-    """What was aimed at beside what was measured."""
-    found = targets.ratios(rows)
-    header = ["ratio of medians", "target", *(f"VAE in {dtype}" for dtype in found)]
-    lines = []
-    for i, target in enumerate(targets.TARGETS):
-        aim = target.gpu if on_gpu else target.cpu
-        cells = [
-            f"{column[i]:.2f}" + (" (missed)" if aim and round(column[i], 2) > aim else "") for column in found.values()
-        ]
-        lines.append([target.what, "-" if aim is None else f"{aim:.2f}", *cells])
-    return harness.table(header, lines)
-
-
-def of_rows(rows: Rows) -> str:
+def of_rows(rows: Rows, settings: dict[str, Any]) -> str:
     """Any rows: what varies, then milliseconds, then the rest."""
     keys = list(dict.fromkeys(key for row in rows for key in row if key != "ms"))
     varied = [k for k in keys if k == "case" or len({json.dumps(row.get(k)) for row in rows}) > 1]
@@ -53,16 +40,22 @@ def of_rows(rows: Rows) -> str:
     return harness.table([*(k.replace("_", " ") for k in varied), "ms, median (quartiles)", "over the first"], lines)
 
 
+def module(suite: str) -> Any:
+    """What measures ``suite``, and knows its title and perhaps its table."""
+    return importlib.import_module("model" if suite == "model" else f"suites.{suite}")
+
+
 def page(file: Path) -> str:
     """A suite's table under its title, with where it comes from."""
     result = json.loads(file.read_text())
     settings, run = result["settings"], result["run"]
     device, suite = settings["device"], settings["suite"]
-    module = importlib.import_module("model" if suite == "model" else f"suites.{suite}")
-    table = of_targets(result["rows"], device != "cpu") if suite == "targets" else of_rows(result["rows"])
+    about = module(suite)
+    table = getattr(about, "table", of_rows)(result["rows"], settings)
     origin = f"`{run['command']}`, commit {run['commit']}, {run['machine']}, {run['versions']}, {run['date']}."
-    about = (module.__doc__ or "").strip()
-    parts = [f"## {module.TITLE}, {device}", about, table, f"B = {settings['batch']}, {settings['dtype']}. {origin}"]
+    text = (about.__doc__ or "").strip().replace("``", "`")
+    said = ", ".join(f"{key} {value}" for key, value in settings.items() if key in ("batch", "dtype", "repeats"))
+    parts = [f"## {about.TITLE}, {device}", text, table, f"{said}. {origin}"]
     return "\n\n".join(parts)
 
 
@@ -126,7 +119,6 @@ def _short(text: str) -> str:
 def write(folder: Path) -> Path:
     """``speed.md`` in ``folder``, and a plot for each kind of device that was measured."""
     files = sorted(folder.glob("*.json"))
-    order = ("targets", "model", "steps", "views", "peers", "autoencoders", "processes", "startup")
     parts = [
         "# How fast",
         "Ratios and medians: machines differ, and noise is in every number. Made by `benchmarks/bench.py`.",
@@ -135,7 +127,7 @@ def write(folder: Path) -> Path:
         if plot(folder, device, folder / f"{device}.png"):
             parts.append(f"![targets, training steps and views on {device}]({device}.png)")
         parts += [
-            page(folder / f"{device}-{suite}.json") for suite in order if (folder / f"{device}-{suite}.json") in files
+            page(folder / f"{device}-{suite}.json") for suite in SUITES if (folder / f"{device}-{suite}.json") in files
         ]
     out = folder / "speed.md"
     out.write_text("\n\n".join(parts) + "\n")

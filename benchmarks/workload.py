@@ -85,8 +85,9 @@ class Workload:
             return (model or self.model)(views).float()
 
     def nce(self, views: Tensor) -> Tensor:
-        """The closure with the step's own anchor."""
-        return nt_xent(self.forward(views), self.anchor)
+        """The closure with the step's own anchor. An image alone has no negatives, and NT-Xent no slope then."""
+        z = self.forward(views)
+        return nt_xent(z, self.anchor) if len(z) > 1 else -torch.cosine_similarity(z, self.anchor)
 
     def nce_anew(self, views: Tensor) -> Tensor:
         """The closure that encodes its anchor itself."""

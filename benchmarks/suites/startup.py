@@ -19,12 +19,13 @@ ROOT = Path(__file__).parents[2]
 CLOCK = "import time; start = time.perf_counter(); {}; print(1e3 * (time.perf_counter() - start))"
 LOAD = "from idaa_transforms import IDAATransform; " + CLOCK.format("IDAATransform.from_pretrained({!r})")
 IMPORTS = {case: CLOCK.format(case) for case in ("import torch, torchvision", "import idaa_transforms")}
-LOADS = {f"load {name}": LOAD.format(name) for name in PRETRAINED}
+CASES = IMPORTS | {f"load {name}": LOAD.format(name) for name in PRETRAINED}
 
 
-def run(options: Options, cases: dict[str, str] = IMPORTS | LOADS) -> Iterator[dict[str, Any]]:
+def run(options: Options, cases: dict[str, str] | None = None) -> Iterator[dict[str, Any]]:
     """A row for each import, and for each name, in processes of their own. Interleaved; the first round, which warms
     the disk's cache, is dropped."""
+    cases = cases or CASES
     times: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(1 + max(2, options.repeats // 2)):
         for name, code in cases.items():

@@ -118,3 +118,17 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
         median = lambda case, dtype=dtype: times.get((dtype, case), times[first, case])  # noqa: E731
         found[dtype] = [target.ratio(median) for target in TARGETS]
     return found
+
+
+def table(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
+    """What was aimed at beside what was measured, as Markdown."""
+    found, cpu = ratios(rows), settings["device"] == "cpu"
+    lines = []
+    for i, target in enumerate(TARGETS):
+        aim = target.cpu if cpu else target.gpu
+        cells = [f"{column[i]:.2f}" for column in found.values()]
+        missed = [" (missed)" if aim is not None and float(cell) > aim else "" for cell in cells]
+        lines.append(
+            [target.what, "-" if aim is None else f"{aim:.2f}", *map("".join, zip(cells, missed, strict=True))]
+        )
+    return harness.table(["ratio of medians", "target", *(f"VAE in {dtype}" for dtype in found)], lines)

@@ -30,3 +30,14 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
                 setting["batch"] = min(setting["batch"], 8 if options.device == "cpu" else 64)
             work = Workload(device=options.device, **setting)
             yield from harness.rows(work.views(), options.repeats, options.device, axis=axis, **setting)
+
+
+def table(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
+    """A line for each value of each axis, a column for each case, as Markdown."""
+    cases = list(dict.fromkeys(row["case"] for row in rows))
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        batch = f", batch {row['batch']}" if row["axis"] == "size" else ""
+        ms = f"{row['ms']['median']:.3g} ms, {row['peak_mib']:.0f} MiB"
+        lines.setdefault(f"{row['axis']} {row[row['axis']]}{batch}", []).append(ms)
+    return harness.table(["", *cases], [[name, *cells] for name, cells in lines.items()])

@@ -139,7 +139,7 @@ def test_startup(bench, monkeypatch):
     )
     result, out, _ = bench("startup")
     times = medians(result)
-    assert times["nothing"] < 500 < 1000 <= times["sleep"]
+    assert times["sleep"] >= 1000
     assert f"| sleep | {times['sleep']:.0f} (" in out
 
 

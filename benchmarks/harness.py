@@ -102,6 +102,13 @@ def save(name: str, settings: dict[str, Any], rows: list[dict[str, Any]]) -> Pat
     return file
 
 
+def number(value: Any) -> str:
+    """Three digits at least, and no false ones."""
+    if not isinstance(value, float):
+        return "-" if value is None else str(value)
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def table(header: list[str], rows: list[list[str]]) -> str:
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]

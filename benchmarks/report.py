@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,8 @@ import harness
 from suites import targets
 
 Rows = list[dict[str, Any]]
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "fontsize": 8}
 SUITES = ("targets", "model", "steps", "views", "peers", "autoencoders", "processes", "startup")
-
-
-def number(value: Any) -> str:
-    """Three digits at least, and no false ones."""
-    if not isinstance(value, float):
-        return "-" if value is None else str(value)
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def of_rows(rows: Rows, settings: dict[str, Any]) -> str:
@@ -32,9 +27,11 @@ def of_rows(rows: Rows, settings: dict[str, Any]) -> str:
     first = rows[0]["ms"]["median"] if "ms" in rows[0] else None
     lines = []
     for row in rows:
-        cells = [number(row.get(key)) for key in varied]
+        cells = [harness.number(row.get(key)) for key in varied]
         ms = row.get("ms")
-        cells.append("-" if ms is None else "{} ({} to {})".format(*(number(ms[k]) for k in ("median", "q1", "q3"))))
+        cells.append(
+            "-" if ms is None else "{} ({} to {})".format(*(harness.number(ms[k]) for k in ("median", "q1", "q3")))
+        )
         cells.append("-" if ms is None or not first else f"{ms['median'] / first:.2f}")
         lines.append(cells)
     return harness.table([*(k.replace("_", " ") for k in varied), "ms, median (quartiles)", "over the first"], lines)
@@ -62,18 +59,19 @@ def page(file: Path) -> str:
 def plot(folder: Path, device: str, out: Path) -> bool:
     """Targets, training steps, and views by batch, for one kind of device; False where none of them was measured."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     files = {name: folder / f"{device}-{name}.json" for name in ("targets", "steps", "views")}
     have = {name: json.loads(file.read_text())["rows"] for name, file in files.items() if file.exists()}
     if not have:
         return False
-    figure = Figure(figsize=(13, 4.6), dpi=130, layout="constrained")
+    figure = Figure(figsize=(13, 5), dpi=130, layout="constrained")
     axes = dict(zip(have, figure.subplots(1, len(have), squeeze=False)[0], strict=True))
     if "targets" in have:
         _plot_targets(axes["targets"], have["targets"], device != "cpu")
     if "steps" in have:
         rows, axis = have["steps"], axes["steps"]
-        names = [row["case"].replace(", ", ",\n") for row in rows]
+        names = [_short(row["case"], 26) for row in rows]
         values = [row["ms"]["median"] / rows[0]["ms"]["median"] for row in rows]
         bars = axis.barh(names, values, color=["tab:gray"] * 2 + ["tab:orange"] + ["tab:blue"] * (len(rows) - 3))
         axis.bar_label(bars, fmt="%.2f", padding=2)
@@ -86,8 +84,12 @@ def plot(folder: Path, device: str, out: Path) -> bool:
             line = [(row["batch"], row["ms"]["median"] / row["batch"]) for row in rows if row["case"] == case]
             axis.plot(*zip(*line, strict=True), marker="o", label=case)
         axis.set(xscale="log", yscale="log", xlabel="images a batch", title="milliseconds a view")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_formatter("{x:g}")
+            side.set_minor_formatter("")
         axis.grid(alpha=0.3, which="both")
-        axis.legend()
+        axis.legend(**BELOW)
     figure.savefig(out)
     return True
 
@@ -107,13 +109,11 @@ def _plot_targets(axis: Any, rows: Rows, on_gpu: bool) -> None:
     axis.axvline(1, color="black", linewidth=1)
     axis.set(title="ratio over its target: met left of the line")
     axis.invert_yaxis()
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(**BELOW)
 
 
-def _short(text: str) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text.replace("`", ""), 34))
+def _short(text: str, width: int = 34) -> str:
+    return "\n".join(textwrap.wrap(text.replace("`", ""), width))
 
 
 def write(folder: Path) -> Path:

@@ -1,8 +1,8 @@
 """Other people's attacks on the same model, and kornia's random augmentation: what an augmentation costs otherwise.
 
 The model is in eval mode, which torchattacks puts it into (and the closure sees it as it is), with cross-entropy, the
-loss that torchattacks knows. It is not installed with this project, because it pins an old requests:
-``pip install --no-deps torchattacks``.
+loss that torchattacks knows. It pins an old requests, so that ``make`` installs it by itself: ``pip install --no-deps
+torchattacks``.
 """
 
 from __future__ import annotations

@@ -38,6 +38,6 @@ def table(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
     lines: dict[str, list[str]] = {}
     for row in rows:
         batch = f", batch {row['batch']}" if row["axis"] == "size" else ""
-        ms = f"{row['ms']['median']:.3g} ms, {row['peak_mib']:.0f} MiB"
+        ms = f"{harness.number(row['ms']['median'])} ms, {row['peak_mib']:.0f} MiB"
         lines.setdefault(f"{row['axis']} {row[row['axis']]}{batch}", []).append(ms)
     return harness.table(["", *cases], [[name, *cells] for name, cells in lines.items()])

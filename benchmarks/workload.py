@@ -79,9 +79,13 @@ class Workload:
             self.anchor, self.z = self.forward(self.x2), self.encode(images)
         self.gradient = torch.randn_like(images)
 
+    def autocast(self) -> Any:
+        """Of the model, where the run is not in float32."""
+        return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
+
     def forward(self, views: Tensor, model: nn.Module | None = None) -> Tensor:
         """Embeddings (B, 64)."""
-        with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+        with self.autocast():
             return (model or self.model)(views).float()
 
     def nce(self, views: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ class Workload:
     def authors_views(self) -> Tensor:
         """The same views in the order in which the authors' code computes them, in our words: gradients of all
         parameters, the anchor encoded again, D(z) three times."""
-        with torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
+        with self.autocast():
             with torch.no_grad():
                 z = self.encode(self.x)
                 residual = self.x - self.decode(z)

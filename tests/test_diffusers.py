@@ -107,6 +107,16 @@ def test_gradient_checkpointing_and_chunks_give_the_same_views(name):
     torch.testing.assert_close(thrifty(x, loss_fn=smooth_loss), plain, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_encode_and_decode_compile_into_one_graph_each(name):
+    torch._dynamo.reset()
+    x = torch.rand(2, 3, 16, 16)
+    plain = IDAATransform(DiffusersAutoencoder(build(name)), eps=0.05)
+    views = plain(x, loss_fn=smooth_loss)
+    plain.compile(backend="eager")
+    torch.testing.assert_close(plain(x, loss_fn=smooth_loss), views, atol=1e-5, rtol=0)
+
+
 def test_an_untrained_one_is_refused_with_the_reason(tmp_path):
     build("AutoencoderKL").save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match=r"explains .* of the variance of natural images .* untrained, or"):

@@ -31,6 +31,13 @@ def cases(work: Workload) -> Cases:
     labels = torch.arange(len(x), device=x.device) % 64
     fgsm, pgd = torchattacks.FGSM(model, eps), torchattacks.PGD(model, eps, eps / 2, STEPS, random_start=False)
 
+    def of_torchattacks(attack: Any) -> Any:
+        def run(images: Tensor = x) -> Tensor:
+            with work.autocast():
+                return attack(images, labels)
+
+        return run
+
     def loss(views: Tensor) -> Tensor:
         return F.cross_entropy(work.forward(views), labels, reduction="sum")
 
@@ -62,15 +69,15 @@ def cases(work: Workload) -> Cases:
 
     return {
         "kornia's random views": lambda: random(x),
-        "torchattacks FGSM": lambda: fgsm(x, labels),
+        "torchattacks FGSM": of_torchattacks(fgsm),
         "CLAE, loss_fn=": lambda: work.clae(x, loss_fn=loss),
         "IDAA, loss_fn=": lambda: work.idaa(x, loss_fn=loss),
         "CLAE, grad=": lambda: work.clae(x, grad=work.gradient),
         "IDAA, grad=": lambda: work.idaa(x, grad=work.gradient),
-        f"torchattacks PGD, {STEPS} steps": lambda: pgd(x, labels),
+        f"torchattacks PGD, {STEPS} steps": of_torchattacks(pgd),
         f"CLAE, {STEPS} steps": several(work.clae),
         f"IDAA, {STEPS} steps": several(work.idaa),
-        "training step on clean and torchattacks FGSM": step(lambda leaf: fgsm(leaf, labels)),
+        "training step on clean and torchattacks FGSM": step(of_torchattacks(fgsm)),
         "training step on clean and CLAE, grad=": step(lambda leaf: work.clae(leaf, grad=leaf.grad)),
         "training step on clean and IDAA, grad=": step(lambda leaf: work.idaa(leaf, grad=leaf.grad)),
     }
@@ -79,5 +86,4 @@ def cases(work: Workload) -> Cases:
 def run(options: Options) -> Iterator[dict[str, Any]]:
     """A row for each."""
     work = Workload(options.batch, options.device, options.dtype)
-    with torch.autocast(work.device, work.dtype, enabled=work.dtype != torch.float32):  # for torchattacks' own calls
-        yield from harness.rows(cases(work), options.repeats, options.device, batch=options.batch, dtype=options.dtype)
+    yield from harness.rows(cases(work), options.repeats, options.device, batch=options.batch, dtype=options.dtype)

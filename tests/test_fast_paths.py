@@ -11,6 +11,7 @@ from conftest import tiny_vae
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from idaa_transforms import IDAATransform
@@ -52,13 +53,39 @@ def test_compiled_views_at_changing_batch_sizes(pair):
     assert graphs.frame_count == after
 
 
-def test_compiled_for_real():
+@pytest.mark.parametrize("options", [{}, {"mode": "reduce-overhead"}])
+def test_compiled_for_real(options):
     torch._dynamo.reset()
     plain, fast = IDAATransform(tiny_vae()), RandomIDAA(tiny_vae(), p=1.0)
-    fast.compile()
+    fast.compile(**options)
     for batch in (3, 5):
         x = images(batch)
         torch.testing.assert_close(fast(x, loss_fn=rising), plain(x, loss_fn=rising), atol=1e-5, rtol=0)
+
+
+def test_what_cuda_graphs_would_overwrite_is_copied():
+    """Stands in for a CUDA graph: a backend whose graphs write every output into the same memory."""
+    torch._dynamo.reset()
+
+    def overwriting(graph, inputs):
+        places = {}
+
+        def call(*args):
+            return [
+                places.setdefault((i, out.shape), torch.empty_like(out)).copy_(out)
+                if isinstance(out, torch.Tensor)
+                else out
+                for i, out in enumerate(graph(*args))
+            ]
+
+        return call
+
+    plain, fast = IDAATransform(tiny_vae(), steps=2), IDAATransform(tiny_vae(), steps=2)
+    fast.compile(backend=aot_autograd(fw_compiler=overwriting), options={})
+    first, second = images(3), images(3, seed=1)
+    found, again = fast.explain(first, loss_fn=rising), fast.explain(second, loss_fn=rising)
+    torch.testing.assert_close(found, plain.explain(first, loss_fn=rising), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(again, plain.explain(second, loss_fn=rising), atol=1e-4, rtol=1e-4)
 
 
 def test_two_compiled_transforms_in_one_process_do_not_share_a_limit():

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._pytree import tree_map
 
 from .protocol import Autoencoder, latent_of
 
@@ -26,6 +27,11 @@ def _posterior(autoencoder: Any, x: Tensor) -> Any:
 
 def _image(autoencoder: Any, z: Tensor) -> Tensor:
     return autoencoder.decode(z)
+
+
+def _kept(network: Network) -> Network:
+    """With its outputs copied: a CUDA graph writes those of the next call over those of the last."""
+    return lambda autoencoder, x: tree_map(torch.clone, network(autoencoder, x))
 
 
 class Codec(nn.Module):
@@ -72,7 +78,10 @@ class Codec(nn.Module):
         """
         isolate = {"isolate_recompiles": True} if "isolate_recompiles" in _COMPILE else {}
         options = {"fullgraph": True, "dynamic": True, **isolate, **options}
-        self._mean, self._posterior, self._image = (torch.compile(f, **options) for f in (_mean, _posterior, _image))
+        networks: list[Network] = [torch.compile(network, **options) for network in (_mean, _posterior, _image)]
+        if options.keys() & {"mode", "options"}:  # where CUDA graphs are asked for
+            networks = [_kept(network) for network in networks]
+        self._mean, self._posterior, self._image = networks
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"_mean": _mean, "_posterior": _posterior, "_image": _image}

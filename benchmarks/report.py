@@ -70,7 +70,7 @@ def plot(folder: Path, device: str, out: Path) -> bool:
     if "targets" in have:
         _plot_targets(axes["targets"], have["targets"], device != "cpu")
     if "steps" in have:
-        rows, axis = have["steps"], axes["steps"]
+        rows, axis = [row for row in have["steps"] if row["case"][0] != "("], axes["steps"]
         names = [_short(row["case"], 26) for row in rows]
         values = [row["ms"]["median"] / rows[0]["ms"]["median"] for row in rows]
         bars = axis.barh(names, values, color=["tab:gray"] * 2 + ["tab:orange"] + ["tab:blue"] * (len(rows) - 3))

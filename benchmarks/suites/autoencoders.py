@@ -1,6 +1,7 @@
 """What makes the autoencoder faster, with the error it brings, and what the Hub's large ones cost.
 
-``tuned``: cifar10-vae as it is; with its batch norms folded into the convolutions before them; channels_last; bfloat16;
+``encoder``: the mean and log variance of the posterior, or the mean alone, which is all that most attacks ask for.
+``tuned``: views of cifar10-vae as it is; with its batch norms folded into the convolutions before them; channels_last; bfloat16;
 compiled. Not all of these are kept in the package: this is where it was found what pays. ``hub``: networks of the shape
 of TAESD and of Stable Diffusion's KL autoencoder, with random weights, which cost the same.
 """
@@ -82,7 +83,17 @@ def hub(device: str) -> Iterator[tuple[str, IDAATransform, torch.Tensor]]:
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
-    """Rows of views from a gradient at hand, so that the autoencoder is all there is."""
+    """Rows of the encoder alone, then of views from a gradient at hand, so that the autoencoder is all there is."""
+    for batch in (8, 128):
+        vae, normalised = (
+            IDAATransform.from_pretrained("cifar10-vae").to(options.device).autoencoder,
+            batch_of(batch, 32),
+        )
+        normalised = normalised.to(options.device)
+        both = {"E, mean and log variance": vae.encode, "E, the mean alone": vae.encode_mean}
+        with torch.no_grad():
+            cases = {name: partial(encode, normalised) for name, encode in both.items()}
+            yield from harness.rows(cases, options.repeats, options.device, group="encoder", batch=batch, size=32)
     device, x = options.device, batch_of(options.batch, 32).to(options.device)
     gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(device)
     transforms = {name: aug.to(device) for name, aug in tuned().items()}

@@ -8,6 +8,8 @@ from typing import Any
 import harness
 from workload import STEPS, Workload
 
+from idaa_transforms.closures import untouched
+
 from . import Options
 
 TITLE = "Training steps"
@@ -17,4 +19,10 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     """A row for each kind of step, all in one run."""
     work = Workload(options.batch, options.device, options.dtype)
     cases = {view: work.step(view) for view in STEPS}
+    cases["(the shield around the model, alone)"] = lambda: _shield(work)
     yield from harness.rows(cases, options.repeats, options.device, batch=options.batch, dtype=options.dtype)
+
+
+def _shield(work: Workload) -> None:
+    with untouched(work.model):
+        pass

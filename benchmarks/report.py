@@ -21,20 +21,21 @@ SUITES = ("targets", "model", "steps", "views", "peers", "autoencoders", "proces
 
 
 def of_rows(rows: Rows, settings: dict[str, Any]) -> str:
-    """Any rows: what varies, then milliseconds, then the rest."""
+    """Any rows: what varies, then milliseconds, and those over the first row of its kind."""
     keys = list(dict.fromkeys(key for row in rows for key in row if key != "ms"))
     varied = [k for k in keys if k == "case" or len({json.dumps(row.get(k)) for row in rows}) > 1]
-    first = rows[0]["ms"]["median"] if "ms" in rows[0] else None
+    firsts: dict[Any, float] = {}  # of rows that are alike
     lines = []
     for row in rows:
+        first = firsts.setdefault(tuple(row.get(k) for k in ("group", "batch", "size")), row["ms"]["median"])
         cells = [harness.number(row.get(key)) for key in varied]
-        ms = row.get("ms")
-        cells.append(
-            "-" if ms is None else "{} ({} to {})".format(*(harness.number(ms[k]) for k in ("median", "q1", "q3")))
-        )
-        cells.append("-" if ms is None or not first else f"{ms['median'] / first:.2f}")
+        ms = row["ms"]
+        cells.append("{} ({} to {})".format(*(harness.number(ms[k]) for k in ("median", "q1", "q3"))))
+        cells.append(f"{ms['median'] / first:.2f}")
         lines.append(cells)
-    return harness.table([*(k.replace("_", " ") for k in varied), "ms, median (quartiles)", "over the first"], lines)
+    return harness.table(
+        [*(k.replace("_", " ") for k in varied), "ms, median (quartiles)", "over the first of its kind"], lines
+    )
 
 
 def module(suite: str) -> Any:

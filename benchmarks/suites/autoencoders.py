@@ -1,9 +1,9 @@
 """What makes the autoencoder faster, with the error it brings, and what the Hub's large ones cost.
 
 ``encoder``: the mean and log variance of the posterior, or the mean alone, which is all that most attacks ask for.
-``tuned``: views of cifar10-vae as it is; with its batch norms folded into the convolutions before them; channels_last; bfloat16;
-compiled. Not all of these are kept in the package: this is where it was found what pays. ``hub``: networks of the shape
-of TAESD and of Stable Diffusion's KL autoencoder, with random weights, which cost the same.
+``tuned``: views of cifar10-vae as it is; with its batch norms folded into the convolutions before them; channels_last;
+bfloat16; compiled. Not all of these are kept in the package: this is where it was found what pays. ``hub``: networks of
+the shape of TAESD and of Stable Diffusion's KL autoencoder, with random weights, which cost the same.
 """
 
 from __future__ import annotations
@@ -85,11 +85,8 @@ def hub(device: str) -> Iterator[tuple[str, IDAATransform, torch.Tensor]]:
 def run(options: Options) -> Iterator[dict[str, Any]]:
     """Rows of the encoder alone, then of views from a gradient at hand, so that the autoencoder is all there is."""
     for batch in (8, 128):
-        vae, normalised = (
-            IDAATransform.from_pretrained("cifar10-vae").to(options.device).autoencoder,
-            batch_of(batch, 32),
-        )
-        normalised = normalised.to(options.device)
+        vae = IDAATransform.from_pretrained("cifar10-vae").to(options.device).autoencoder
+        normalised = batch_of(batch, 32).to(options.device)
         both = {"E, mean and log variance": vae.encode, "E, the mean alone": vae.encode_mean}
         with torch.no_grad():
             cases = {name: partial(encode, normalised) for name, encode in both.items()}

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,12 +30,14 @@ def provenance() -> dict[str, str]:
     }
 
 
-def _commit() -> str:
-    root = Path(__file__).parents[1]
+def _commit(root: Path = Path(__file__).parents[1]) -> str:
+    """The commit of the code; ``-dirty`` where tracked files differ from it, other than results of earlier runs."""
     if not (root / ".git").exists():
         return f"release {__version__}"
-    run = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
-    return subprocess.run(run, capture_output=True, text=True, check=False).stdout.strip() or f"release {__version__}"
+    git = partial(subprocess.run, cwd=root, capture_output=True, text=True, check=False)
+    commit = git(["git", "rev-parse", "--short", "HEAD"]).stdout.strip()
+    changed = git(["git", "status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)benchmarks/results"])
+    return commit + ("-dirty" if changed.stdout.strip() else "") if commit else f"release {__version__}"
 
 
 def _machine() -> str:

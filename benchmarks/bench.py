@@ -13,8 +13,8 @@ import argparse
 import dataclasses
 import time
 
+import bench_report
 import harness
-import report
 from suites import Options
 
 
@@ -22,22 +22,22 @@ def main() -> None:
     """Measure, save and print suite after suite."""
     default = Options()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--suites", nargs="+", choices=[*report.SUITES, "all"], default=["targets"])
+    parser.add_argument("--suites", nargs="+", choices=[*bench_report.SUITES, "all"], default=["targets"])
     parser.add_argument("--device", default=default.device, help="cpu or cuda")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=default.dtype)
     parser.add_argument("--batch", type=int, default=default.batch, help="images a batch")
     parser.add_argument("--batches", type=int, nargs="+", default=default.batches, help="where the batch is varied")
     parser.add_argument("--repeats", type=int, default=default.repeats)
     args = vars(parser.parse_args())
-    chosen = report.SUITES if "all" in args["suites"] else args["suites"]
+    chosen = bench_report.SUITES if "all" in args["suites"] else args["suites"]
     options = Options(**{field.name: args[field.name] for field in dataclasses.fields(Options)})
     for name in chosen:
         started = time.perf_counter()
-        rows = list(report.module(name).run(options))
+        rows = list(bench_report.module(name).run(options))
         settings = {"suite": name} | dataclasses.asdict(options)
         file = harness.save(f"speed/{options.device.split(':')[0]}-{name}", settings, rows)
-        print(f"\n{report.page(file)}\n{time.perf_counter() - started:.0f} s", flush=True)
-    report.write(harness.RESULTS / "speed")
+        print(f"\n{bench_report.page(file)}\n{time.perf_counter() - started:.0f} s", flush=True)
+    bench_report.write(harness.RESULTS / "speed")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """One page, with plots, of all that bench.py has measured.
 
-python benchmarks/report.py benchmarks/results/speed
+    python benchmarks/bench_report.py benchmarks/results/speed
+
+bench.py does this after its last suite.
 """
 
 from __future__ import annotations

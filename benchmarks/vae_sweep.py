@@ -4,12 +4,13 @@
     python benchmarks/vae_sweep.py data/cifar10.npz --width 64 --epochs 4 --bf16              # in hours on one core
 
 Trains a VAE for each pair, resuming what was interrupted, measures it on the test images, and writes
-results/vae-sweep.json, a table and a plot.
+results/vae-sweep.json, .md (a table) and .png (a plot).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,10 @@ def main() -> None:
         [str(r["latent_dim"]), f"{r['beta']:g}", *(form.format(r[key]) for key, (_, form) in COLUMNS.items())]
         for r in rows
     ]
-    print(harness.table(["z", "beta", *(title for title, _ in COLUMNS.values())], lines))
-    print(f"\n{settings}. {file}")
+    table = harness.table(["z", "beta", *(title for title, _ in COLUMNS.values())], lines)
+    origin = ", ".join(json.loads(file.read_text())["run"].values())
+    file.with_suffix(".md").write_text(f"{table}\n\n{settings}. {origin}\n")
+    print(f"{table}\n\n{settings}. {file}")
 
 
 if __name__ == "__main__":

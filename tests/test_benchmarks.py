@@ -37,7 +37,9 @@ def test_vae_sweep(run, tmp_path):
     result, out = run("vae_sweep", tmp_path / "toy.npz", *options)
     assert [(row["latent_dim"], row["beta"]) for row in result["rows"]] == [(2, 0.1), (2, 6.4), (4, 0.1), (4, 6.4)]
     assert result["settings"]["images"] == 128
-    assert f"| {result['rows'][0]['mse']:.3f} |" in out
+    cell = f"| {result['rows'][0]['mse']:.3f} |"
+    assert cell in out
+    assert cell in (tmp_path / "results" / "vae-sweep.md").read_text()
     assert (tmp_path / "results" / "vae-sweep.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -63,6 +63,7 @@ def fake(view, seed, accuracy, seconds, **config):
 def test_the_table_states_seeds_spread_cost_and_what_was_not_run(tmp_path):
     runs = [fake("none", 0, 0.4, 10), fake("none", 1, 0.42, 10), fake("third", 0, 0.43, 15), fake("third", 1, 0.44, 15)]
     runs += [fake("idaa", 0, 0.44, 30), fake("idaa", 1, 0.45, 32), fake("idaa", 0, 0.5, 30, eps=0.3)]
+    runs += [fake("third", 0, 0.6, 15, crop=0.4), fake("idaa", 0, 0.62, 30, crop=0.4)]
     for i, run in enumerate(runs):
         (tmp_path / f"{i}.json").write_text(json.dumps(run))
     report.write(tmp_path)
@@ -72,6 +73,7 @@ def test_the_table_states_seeds_spread_cost_and_what_was_not_run(tmp_path):
     assert "| +1.0 ± 0.0 | +1.0 ± 0.0 | 62 ± 3 | 3.10 |" in row("| idaa |  |")
     assert "| eps 0.3 | 0 | 2 | 50.0 |" in row("| idaa | eps")
     assert "| +7.0 | +7.0 | 60 | 3.00 |" in row("| idaa | eps")
+    assert "| +2.0 | +2.0 |" in row("| idaa | crop 0.4 |")
     assert row("| clae |").count("not run") == 10
     assert row("| simclr | idaa |").startswith(
         "| simclr | idaa | 83.41 | not run | 46.78 | not run | 88.07 | not run |"

@@ -42,6 +42,20 @@ METRICS = {
     "knn_embedding": "kNN, embedding",
     "linear_embedding": "linear, embedding",
 }
+# What decides nothing where the third view is random: a run is compared with the control that shares all else.
+OF_ATTACKS = {
+    "view",
+    "attacked",
+    "pair",
+    "eps",
+    "clae_eps",
+    "eps_schedule",
+    "steps",
+    "step_size",
+    "anchor",
+    "start",
+    "weights",
+}
 Run = dict[str, Any]
 
 
@@ -51,6 +65,11 @@ def settings(run: Run) -> str:
     usual = vars(configure([f"--{name}={config[name]}" for name in ("method", "view", "data", "scale")]))
     differ = {k: v for k, v in config.items() if k != "seed" and json.dumps(v) != json.dumps(usual[k])}
     return ", ".join(f"{name} {value}" for name, value in differ.items())
+
+
+def all_else(run: Run) -> str:
+    """Everything in the config but what is of attacks, the seed included."""
+    return json.dumps({name: value for name, value in run["config"].items() if name not in OF_ATTACKS}, sort_keys=True)
 
 
 def seconds(run: Run) -> list[float]:
@@ -95,10 +114,10 @@ def measured(runs: list[Run]) -> str:
     """The table of one method, data and scale."""
     groups = variants(runs)
     plain = [seconds(run)[-1] / len(run["log"]) for run in groups.get(("none", ""), [])]
-    control = {(r["config"]["seed"], len(r["log"])): r for r in runs if r["config"]["view"] == "third"}
+    control = {all_else(run): run for run in runs if run["config"]["view"] == "third"}
     lines = []
     for (view, other), same in groups.items():
-        pairs = [(r, control.get((r["config"]["seed"], len(r["log"])))) for r in same if view != "third"]
+        pairs = [(run, control.get(all_else(run))) for run in same if view != "third"]
         gains = [[r["metrics"][name] - c["metrics"][name] for r, c in pairs if c] for name in list(METRICS)[:2]]
         cost = [seconds(run)[-1] / len(run["log"]) for run in same]
         times = format(statistics.mean(cost) / statistics.mean(plain), ".2f") if plain else "-"
@@ -144,12 +163,14 @@ def beside_the_paper(runs: list[Run]) -> str:
 
 
 def plot(runs: list[Run], file: Path) -> None:
-    """kNN accuracy against epochs and against time: thin lines seeds, thick ones their mean."""
+    """kNN accuracy against epochs and against time: thin lines seeds, thick ones their mean. Of settings with one seed
+    only where there are no others."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), dpi=140, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     groups = variants(runs)
+    groups = {name: same for name, same in groups.items() if len(same) > 1} or groups
     for color, ((view, other), same) in enumerate(groups.items()):
         curves = [
             [
@@ -188,7 +209,8 @@ def write(results: Path) -> None:
     parts = ["# Results of examples/ssl"]
     parts.append(
         "Accuracy on the test set in per cent after the last epoch, mean ± standard deviation over seeds; kNN with "
-        "K = 200, weighted. `over third`: points more than `third` with the same seed and epochs. `training, s` is "
+        "K = 200, weighted. `over third`: points more than `third` with the same seed, epochs and random augmentation. "
+        "`training, s` is "
         "processor time where there is no GPU. The JSON of each run beside this file has its command, commit, machine, "
         "hours and every setting."
     )

@@ -16,6 +16,7 @@ import time
 import bench_report
 import harness
 from suites import Options
+from workload import DTYPES
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suites", nargs="+", choices=[*bench_report.SUITES, "all"], default=["targets"])
     parser.add_argument("--device", default=default.device, help="cpu or cuda")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=default.dtype)
+    parser.add_argument("--dtype", choices=DTYPES, default=default.dtype)
     parser.add_argument("--batch", type=int, default=default.batch, help="images a batch")
     parser.add_argument("--batches", type=int, nargs="+", default=default.batches, help="where the batch is varied")
     parser.add_argument("--repeats", type=int, default=default.repeats)

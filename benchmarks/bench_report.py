@@ -121,17 +121,15 @@ def _short(text: str, width: int = 34) -> str:
 
 def write(folder: Path) -> Path:
     """``speed.md`` in ``folder``, and a plot for each kind of device that was measured."""
-    files = sorted(folder.glob("*.json"))
     parts = [
         "# How fast",
         "Ratios and medians: machines differ, and noise is in every number. Made by `benchmarks/bench.py`.",
     ]
-    for device in dict.fromkeys(file.stem.split("-")[0] for file in files):
+    for device in sorted({file.stem.split("-")[0] for file in folder.glob("*.json")}):
         if plot(folder, device, folder / f"{device}.png"):
             parts.append(f"![targets, training steps and views on {device}]({device}.png)")
-        parts += [
-            page(folder / f"{device}-{suite}.json") for suite in SUITES if (folder / f"{device}-{suite}.json") in files
-        ]
+        files = [folder / f"{device}-{suite}.json" for suite in SUITES]
+        parts += [page(file) for file in files if file.exists()]
     out = folder / "speed.md"
     out.write_text("\n\n".join(parts) + "\n")
     return out

@@ -125,20 +125,19 @@ class Workload:
     def authors_views(self) -> Tensor:
         """The same views in the order in which the authors' code computes them, in our words: gradients of all
         parameters, the anchor encoded again, D(z) three times."""
-        with self.autocast():
-            with torch.no_grad():
-                z = self.encode(self.x)
-                residual = self.x - self.decode(z)
-            z = nn.Parameter(z)
-            self.idaa.autoencoder.requires_grad_(True)
-            nt_xent(self.forward(self.x2), self.forward(residual + self.decode(z))).mean().backward()
-            with torch.no_grad():
-                z += self.idaa.eps * z.grad.sign()
-                views = residual + self.decode(z)
-            self.idaa.autoencoder.requires_grad_(False)
-            self.idaa.autoencoder.zero_grad()
-            self.model.zero_grad()
-            return views
+        with torch.no_grad():
+            z = self.encode(self.x)
+            residual = self.x - self.decode(z)
+        z = nn.Parameter(z)
+        self.idaa.autoencoder.requires_grad_(True)
+        nt_xent(self.forward(self.x2), self.forward(residual + self.decode(z))).mean().backward()
+        with torch.no_grad():
+            z += self.idaa.eps * z.grad.sign()
+            views = residual + self.decode(z)
+        self.idaa.autoencoder.requires_grad_(False)
+        self.idaa.autoencoder.zero_grad()
+        self.model.zero_grad()
+        return views
 
     def step(self, view: str) -> Callable[[], Tensor]:
         """A whole SimCLR training step, by the ``view`` in it: see :data:`STEPS`."""
@@ -159,9 +158,9 @@ def _plain(w: Workload) -> Tensor:
     return loss
 
 
-def _third(w: Workload, make: Callable[[Workload, Tensor], Tensor]) -> Tensor:
+def _third(w: Workload, make: Callable[[Tensor], Tensor]) -> Tensor:
     z1, z2 = w.forward(w.x), w.forward(w.x2)
-    hard = make(w, z2.detach())
+    hard = make(z2.detach())
     loss = nt_xent(z1, z2).mean() + nt_xent(z1, w.forward(hard)).mean()
     loss.backward()
     return loss
@@ -194,9 +193,9 @@ def _replace_sharing(w: Workload) -> Tensor:
 
 STEPS: dict[str, Callable[[Workload], Tensor]] = {
     "none": _plain,
-    "third random view": lambda w: _third(w, lambda w, z: w.x3),
-    "CLAE": lambda w: _third(w, lambda w, z: w.clae(w.x, loss_fn=lambda v: nt_xent(w.forward(v), z))),
-    "IDAA, loss_fn=": lambda w: _third(w, lambda w, z: w.idaa(w.x, loss_fn=lambda v: nt_xent(w.forward(v), z))),
+    "third random view": lambda w: _third(w, lambda z: w.x3),
+    "CLAE": lambda w: _third(w, lambda z: w.clae(w.x, loss_fn=lambda v: nt_xent(w.forward(v), z))),
+    "IDAA, loss_fn=": lambda w: _third(w, lambda z: w.idaa(w.x, loss_fn=lambda v: nt_xent(w.forward(v), z))),
     "IDAA, grad=": _third_by_grad,
     "IDAA, grad=, z1 pulled too": lambda w: _third_by_grad(w, keep=True),
     "IDAA in place of view 1": _replace,

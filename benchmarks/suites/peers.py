@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import harness
-import kornia.augmentation as K
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from workload import Cases, Workload
+
+from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms.autoencoders.training import ssl_augmentation
 
 from . import Options
 
@@ -27,7 +29,10 @@ def cases(work: Workload) -> Cases:
     """Attacks of one step and of several, kornia's usual pipeline, and training steps on a clean and a hard view."""
     import torchattacks
 
-    model, x, eps = work.model.eval(), work.x, 0.006
+    model, x, eps = work.model.eval(), work.x, work.clae.eps
+    random = ssl_augmentation(tuple(x.shape[2:]))
+    idaa = IDAATransform(work.idaa.autoencoder, work.idaa.eps, steps=STEPS).to(x.device)
+    clae = CLAETransform(eps, steps=STEPS).to(x.device)
     labels = torch.arange(len(x), device=x.device) % 64
     fgsm, pgd = torchattacks.FGSM(model, eps), torchattacks.PGD(model, eps, eps / 2, STEPS, random_start=False)
 
@@ -40,23 +45,6 @@ def cases(work: Workload) -> Cases:
 
     def loss(views: Tensor) -> Tensor:
         return F.cross_entropy(work.forward(views), labels, reduction="sum")
-
-    def several(transform: Any) -> Any:
-        def attack() -> Tensor:
-            transform.steps = STEPS
-            try:
-                return transform(x, loss_fn=loss)
-            finally:
-                transform.steps = 1
-
-        return attack
-
-    random = nn.Sequential(
-        K.RandomResizedCrop(tuple(x.shape[2:]), scale=(0.08, 1.0)),
-        K.RandomHorizontalFlip(),
-        K.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
-        K.RandomGrayscale(p=0.2),
-    )
 
     def step(attack: Any) -> Any:  # clean first, so that its own gradient at x is there for who can use it
         def run() -> None:
@@ -75,8 +63,8 @@ def cases(work: Workload) -> Cases:
         "CLAE, grad=": lambda: work.clae(x, grad=work.gradient),
         "IDAA, grad=": lambda: work.idaa(x, grad=work.gradient),
         f"torchattacks PGD, {STEPS} steps": of_torchattacks(pgd),
-        f"CLAE, {STEPS} steps": several(work.clae),
-        f"IDAA, {STEPS} steps": several(work.idaa),
+        f"CLAE, {STEPS} steps": lambda: clae(x, loss_fn=loss),
+        f"IDAA, {STEPS} steps": lambda: idaa(x, loss_fn=loss),
         "training step on clean and torchattacks FGSM": step(of_torchattacks(fgsm)),
         "training step on clean and CLAE, grad=": step(lambda leaf: work.clae(leaf, grad=leaf.grad)),
         "training step on clean and IDAA, grad=": step(lambda leaf: work.idaa(leaf, grad=leaf.grad)),

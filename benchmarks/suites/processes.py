@@ -6,10 +6,7 @@ transform communicates nothing by itself; the training step averages gradients.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -25,15 +22,16 @@ TITLE = "Processes"
 STEPS = ("none", "IDAA, grad=")
 
 
-def worker(rank: int, world: int, port: int, options: Options, out: str) -> None:
+def worker(rank: int, world: int, options: Options, folder: str) -> None:
     """Time views and steps in step with the other processes; rank 0 writes what it measured."""
     cuda = options.device.startswith("cuda")
     device = f"cuda:{rank}" if cuda else "cpu"
     if cuda:
         torch.cuda.set_device(rank)
     torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    distributed.init_process_group("nccl" if cuda else "gloo", rank=rank, world_size=world)
+    distributed.init_process_group(
+        "nccl" if cuda else "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world
+    )
     work = Workload(options.batch, device, options.dtype)
     work.model = DistributedDataParallel(work.model, broadcast_buffers=False)
     cases = {f"view: {name}": case for name, case in work.views().items()}
@@ -41,7 +39,7 @@ def worker(rank: int, world: int, port: int, options: Options, out: str) -> None
     # The same shuffled order everywhere, since harness.measure seeds it: collectives meet.
     measured = harness.measure(cases, options.repeats, device)
     if rank == 0:
-        torch.save(measured, out)
+        torch.save(measured, f"{folder}/measured.pt")
     distributed.destroy_process_group()
 
 
@@ -50,12 +48,9 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     counts = [1, 2] if not options.device.startswith("cuda") else sorted({1, torch.cuda.device_count()})
     alone: dict[str, float] = {}
     for world in counts:
-        with TemporaryDirectory() as folder, socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port, out = free.getsockname()[1], str(Path(folder) / "measured.pt")
-            free.close()
-            multiprocessing.spawn(worker, (world, port, options, out), nprocs=world)
-            measured = torch.load(out)
+        with TemporaryDirectory() as folder:
+            multiprocessing.spawn(worker, (world, options, folder), nprocs=world)
+            measured = torch.load(f"{folder}/measured.pt")
         for case, ms in measured.items():
             alone.setdefault(case, ms["median"])
             scaled = {"images_per_second": 1e3 * world * options.batch / ms["median"]}

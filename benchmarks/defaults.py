@@ -16,7 +16,7 @@ import judges
 from identity import Bench
 
 from idaa_transforms import IDAATransform, hub
-from idaa_transforms.calibration import calibrate
+from idaa_transforms.measure.calibration import calibrate
 
 DATA = {"cifar10-vae": "cifar10", "cifar10-vae-z128": "cifar10", "cifar100-vae": "cifar100"}
 DATA["tiny-imagenet-vae"] = "tiny-imagenet"

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from idaa_transforms.provenance import provenance
+from idaa_transforms.util.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 MIB = 2**20

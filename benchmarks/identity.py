@@ -30,10 +30,10 @@ from tqdm import tqdm
 
 from idaa_transforms import CLAETransform, IDAATransform, objectives
 from idaa_transforms.autoencoders import Wrapped
-from idaa_transforms.autoencoders.training import ssl_augmentation
-from idaa_transforms.functional import input_gradient
-from idaa_transforms.identity import IdentityMeter
+from idaa_transforms.core.functional import input_gradient
 from idaa_transforms.losses import nt_xent
+from idaa_transforms.measure.identity import IdentityMeter
+from idaa_transforms.training.augmentation import ssl_augmentation
 
 Case = dict[str, Any]
 BATCH = 500

@@ -18,9 +18,9 @@ import harness
 import torch
 
 from idaa_transforms.autoencoders import ConvVAE
-from idaa_transforms.autoencoders.data import load_images
-from idaa_transforms.autoencoders.evaluation import evaluate_vae
-from idaa_transforms.autoencoders.training import Recipe, train_vae
+from idaa_transforms.training.data import load_images
+from idaa_transforms.training.evaluation import evaluate_vae
+from idaa_transforms.training.vae import Recipe, train_vae
 
 COLUMNS = {
     "mse": ("mean squared error", "{:.3f}"),

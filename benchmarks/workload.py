@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 WEIGHTS = {32: "cifar10-vae", 64: "tiny-imagenet-vae"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -14,7 +14,7 @@ from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import nn
 
 from idaa_transforms import IDAATransform
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 DEVICE = "cpu"
 STEPS = 12

@@ -11,7 +11,7 @@ from lightly.models.modules import SimSiamPredictionHead, SimSiamProjectionHead
 from torch import nn
 
 from idaa_transforms import IDAATransform, objectives
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 DEVICE = "cpu"
 STEPS = 8

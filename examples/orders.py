@@ -15,8 +15,8 @@ from torch import nn
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.pipelines import same_draw
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.replay import same_draw
+from idaa_transforms.util.sample import cifar10_sample
 
 DEVICE = "cpu"
 STEPS = 3

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 DEVICE = "cpu"
 EPOCHS = 4

@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.pipelines import check_pipeline
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 DEVICE = "cpu"
 EPOCHS = 4

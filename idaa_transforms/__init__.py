@@ -4,13 +4,12 @@ aug = IDAATransform.from_pretrained("cifar10-vae")
 views = aug(x, loss_fn=nce)
 """
 
-from .attack import Explanation
-from .checks import ClosureError, ZeroGradientWarning
-from .closures import ClosureMutationWarning, untouched
+from ._version import __version__
+from .core.attack import Explanation
+from .core.checks import ClosureError, ZeroGradientWarning
+from .core.shield import ClosureMutationWarning, untouched
 from .schedule import EpsSchedule
 from .transform import CLAETransform, IDAATransform
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CLAETransform",
@@ -20,5 +19,6 @@ __all__ = [
     "Explanation",
     "IDAATransform",
     "ZeroGradientWarning",
+    "__version__",
     "untouched",
 ]

@@ -26,9 +26,10 @@ def train_vae(args: argparse.Namespace) -> None:
     import torch
 
     from .autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS, ConvVAE, authors_beta
-    from .autoencoders.data import load_images
-    from .autoencoders.training import Recipe, own_device, train_vae
-    from .publish import publish
+    from .training.card import publish
+    from .training.data import load_images
+    from .training.run import own_device
+    from .training.vae import Recipe, train_vae
 
     images = load_images(args.data, args.image_size, args.root, args.workers)
     channels, *size = images.test.shape[1:]
@@ -49,8 +50,8 @@ def train_vae(args: argparse.Namespace) -> None:
 def eval_vae(args: argparse.Namespace) -> None:
     """Measure weights by name, folder or repository on test images."""
     from . import hub
-    from .autoencoders.data import load_images
-    from .autoencoders.evaluation import bound_terms, evaluate_vae
+    from .training.data import load_images
+    from .training.evaluation import bound_terms, evaluate_vae
 
     vae, _ = hub.load(args.weights)
     images = load_images(args.data, vae.image_size[0], args.root)
@@ -59,7 +60,7 @@ def eval_vae(args: argparse.Namespace) -> None:
 
 def inspect(args: argparse.Namespace) -> None:
     """Show what views cost your images in identity: pictures, curves, and an eps to use, as one HTML file."""
-    from .inspection import inspect
+    from .measure.report import inspect
 
     found = inspect(*_subject(args), args.out, keep=args.keep, batch_size=args.batch_size, about=_about(args))
     print(f"{found}\n{args.out / 'report.html'}")
@@ -67,7 +68,7 @@ def inspect(args: argparse.Namespace) -> None:
 
 def calibrate(args: argparse.Namespace) -> None:
     """Find the largest eps (or number of steps) that keeps a share of your images' identity, by your judge."""
-    from .calibration import calibrate
+    from .measure.calibration import calibrate
 
     aug, images, make_loss, meter = _subject(args)
     found = calibrate(aug, images.split(args.batch_size), make_loss, meter, args.keep, vary=args.vary)
@@ -92,8 +93,9 @@ def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     import torch
 
     from . import hub, objectives
-    from .autoencoders.data import load_images
-    from .identity import IdentityMeter, load_model
+    from .measure.identity import IdentityMeter
+    from .measure.models import load_model
+    from .training.data import load_images
     from .transform import IDAATransform
 
     if getattr(args, "save", False) and args.weights in hub.PRETRAINED:

@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .extras import require
 from .losses import nt_xent
-from .pictures import save_grid
-from .sample import cifar10_sample
 from .transform import CLAETransform, IDAATransform
+from .util.extras import require
+from .util.pictures import save_grid
+from .util.sample import cifar10_sample
 
 CLAE_EPS = 0.006  # the paper's 0.03 on normalised pixels, in units of [0, 1]
 

@@ -8,11 +8,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from .attack import Attack
-from .closures import Bindable
-from .extras import require
-from .functional import Loss
+from .core.attack import Attack
+from .core.binding import Bindable
+from .core.functional import Loss
 from .transform import CLAETransform, IDAATransform
+from .util.extras import require
 
 require("kornia", "kornia")
 import kornia  # noqa: E402
@@ -41,7 +41,7 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
         self.attack = attack
 
     def compile(self, **options: Any) -> None:
-        """As :meth:`~idaa_transforms.attack.Attack.compile`."""
+        """As :meth:`~idaa_transforms.core.attack.Attack.compile`."""
         self.attack.compile(**options)
 
     def forward(
@@ -87,11 +87,11 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
         return view if self.attack.clip is None else view.clamp(*self.attack.clip)
 
     def explain(self, *args: Any, **kwargs: Any) -> Any:
-        """As :meth:`~idaa_transforms.attack.Attack.explain`."""
+        """As :meth:`~idaa_transforms.core.attack.Attack.explain`."""
         return self.attack.explain(*args, **kwargs)
 
     def stats(self) -> dict[str, int]:
-        """As :meth:`~idaa_transforms.attack.Attack.stats`."""
+        """As :meth:`~idaa_transforms.core.attack.Attack.stats`."""
         return self.attack.stats()
 
     def __repr__(self) -> str:

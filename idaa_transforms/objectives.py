@@ -12,7 +12,7 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn import functional as F
 
-from .functional import Loss
+from .core.functional import Loss
 from .losses import info_nce, instance_spreading, nt_xent
 
 Embed = Callable[[Tensor], Tensor]

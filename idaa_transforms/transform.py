@@ -14,14 +14,14 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from .attack import Attack
 from .autoencoders.protocol import PixelSpace
-from .functional import Loss
-from .parameters import Parameters
+from .core.attack import Attack
+from .core.functional import Loss
+from .core.settings import Parameters
 
 
 class AdversarialTransform(Attack, v2.Transform):
-    """An :class:`~idaa_transforms.attack.Attack` as a torchvision v2 transform.
+    """An :class:`~idaa_transforms.core.attack.Attack` as a torchvision v2 transform.
 
     Call it as ``aug(x, loss_fn=nce)`` or, with a gradient at hand, ``aug(x, grad=x.grad)``. In a container, which
     passes nothing but images, use :meth:`bound` or :meth:`bind`.
@@ -73,7 +73,7 @@ class AdversarialTransform(Attack, v2.Transform):
 class IDAATransform(AdversarialTransform):
     """Identity-disentangled adversarial augmentation (Yang et al., ICML 2022): x' = x - D(E(x)) + D(E(x) + delta).
 
-    Takes the arguments of :class:`~idaa_transforms.attack.Attack`; ``eps`` defaults to the paper's 0.1 (SimCLR on
+    Takes the arguments of :class:`~idaa_transforms.core.attack.Attack`; ``eps`` defaults to the paper's 0.1 (SimCLR on
     CIFAR-10, z = 512) and, with pretrained weights, to what their config recommends.
 
     Shape:

@@ -9,7 +9,7 @@ from torch import nn
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
-from idaa_transforms.files import CONFIG
+from idaa_transforms.hub.folder import CONFIG
 
 settings.register_profile(
     "default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]

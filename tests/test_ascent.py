@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from idaa_transforms.ascent import Ball, _length
+from idaa_transforms.core.ascent import Ball, _length
 
 norms, dtypes = st.sampled_from(["linf", "l2"]), st.sampled_from([torch.float32, torch.float64])
 

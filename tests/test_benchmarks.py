@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -92,7 +92,7 @@ def test_identity(run, tmp_path, monkeypatch, capsys):
     from idaa_transforms import hub
 
     shutil.copytree(hub.find("cifar10-vae-z128"), tmp_path / "weights")
-    monkeypatch.setattr(hub, "find", lambda *_: tmp_path / "weights")
+    monkeypatch.setattr(hub.registry, "find", lambda *_: tmp_path / "weights")
     arguments = ["defaults.py", tmp_path, *files[:2], *options[:4], "--weights", "cifar10-vae-z128"]
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     defaults.main()

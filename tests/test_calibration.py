@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from idaa_transforms import CLAETransform, IDAATransform
-from idaa_transforms.calibration import calibrate
-from idaa_transforms.files import CONFIG
-from idaa_transforms.identity import IdentityMeter
+from idaa_transforms.hub.folder import CONFIG
 from idaa_transforms.kornia import RandomIDAA
+from idaa_transforms.measure.calibration import calibrate
+from idaa_transforms.measure.identity import IdentityMeter
 
 X = torch.linspace(0.3, 0.7, 41)[:, None, None, None].expand(41, 3, 2, 2)
 LOADER = [X[:20], (X[20:], "a label")]

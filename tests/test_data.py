@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from idaa_transforms.autoencoders import ConvVAE, data
-from idaa_transforms.autoencoders.data import batches, load_images
-from idaa_transforms.autoencoders.training import Recipe, train_vae
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.autoencoders import ConvVAE
+from idaa_transforms.training import data
+from idaa_transforms.training.data import batches, load_images
+from idaa_transforms.training.vae import Recipe, train_vae
+from idaa_transforms.util.sample import cifar10_sample
 
 PICTURES = [p.permute(1, 2, 0).numpy() for p in (cifar10_sample()[0] * 255).round().byte()]
 

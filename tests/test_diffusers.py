@@ -10,8 +10,8 @@ from torch import nn
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import Wrapped
 from idaa_transforms.autoencoders.diffusers import CLASSES, WEIGHTS, DiffusersAutoencoder
-from idaa_transforms.autoencoders.wrap import explained_variance
-from idaa_transforms.hub import WeightsError
+from idaa_transforms.autoencoders.plausible import explained_variance
+from idaa_transforms.hub.registry import WeightsError
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -125,7 +125,7 @@ def test_an_untrained_one_is_refused_with_the_reason(tmp_path):
 
 def test_one_that_reconstructs_is_loaded(tmp_path):
     """An AutoencoderTiny trained for a moment to reconstruct the sample images."""
-    from idaa_transforms.sample import cifar10_sample
+    from idaa_transforms.util.sample import cifar10_sample
 
     torch.manual_seed(0)
     wide = {key: [16] * 2 if "channels" in key else [1] * 2 for key in TINY["AutoencoderTiny"]}

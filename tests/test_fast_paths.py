@@ -17,7 +17,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.kornia import RandomIDAA
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import memory

@@ -8,8 +8,8 @@ from conftest import edit_config, tiny_vae
 from safetensors.torch import load_file, save_file
 
 from idaa_transforms import CLAETransform, IDAATransform, hub
-from idaa_transforms.files import CONFIG, WEIGHTS
-from idaa_transforms.hub import WeightsError
+from idaa_transforms.hub.folder import CONFIG, WEIGHTS
+from idaa_transforms.hub.registry import WeightsError
 
 
 class TestFolder:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reference import authors_views
 from torch import nn
 
-from idaa_transforms.functional import idaa, input_gradient
+from idaa_transforms.core.functional import idaa, input_gradient
 
 
 def parts(vae):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from idaa_transforms import IDAATransform, hub
-from idaa_transforms.autoencoders.evaluation import evaluate_vae
 from idaa_transforms.cli import main
-from idaa_transforms.files import CONFIG, WEIGHTS
-from idaa_transforms.hub import WeightsError
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.hub.folder import CONFIG, WEIGHTS
+from idaa_transforms.hub.registry import WeightsError
+from idaa_transforms.training.evaluation import evaluate_vae
+from idaa_transforms.util.sample import cifar10_sample
 
 
 class TestShipped:
@@ -38,7 +38,7 @@ class TestShipped:
         copy[-1] ^= 1
         (tmp_path / WEIGHTS).write_bytes(copy)
         (tmp_path / CONFIG).write_bytes((source / CONFIG).read_bytes())
-        monkeypatch.setattr(hub, "find", lambda *_: tmp_path)
+        monkeypatch.setattr(hub.registry, "find", lambda *_: tmp_path)
         with pytest.raises(WeightsError, match=r"has sha256 .* as it should: it is damaged"):
             hub.load("cifar10-vae")
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from idaa_transforms import IDAATransform
-from idaa_transforms.identity import IdentityMeter, energies, retrieved
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.measure.identity import IdentityMeter, energies, retrieved
+from idaa_transforms.util.sample import cifar10_sample
 
 
 def pixel(images):

@@ -12,7 +12,7 @@ import torch
 
 from idaa_transforms import IDAATransform, hub
 from idaa_transforms.cli import main
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 MODELS = """
 import torch
@@ -104,7 +104,7 @@ def test_what_is_said_of_wrong_arguments(options, arguments, message):
 
 
 def test_models_are_frozen(options):
-    from idaa_transforms.identity import load_model
+    from idaa_transforms.measure.models import load_model
 
     model = load_model("my_models:judge")
     assert not model.training

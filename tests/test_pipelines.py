@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 
 from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.kornia import RandomIDAA
-from idaa_transforms.pipelines import check_pipeline, same_draw
+from idaa_transforms.pipelines import check_pipeline
+from idaa_transforms.replay import same_draw
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 RANDOM = {

@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 
-from idaa_transforms.provenance import _commit, provenance
+from idaa_transforms.util.provenance import _commit, provenance
 
 
 def test_command_without_absolute_paths(monkeypatch):

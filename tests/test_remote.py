@@ -10,8 +10,8 @@ from huggingface_hub import constants
 
 from idaa_transforms import IDAATransform, hub
 from idaa_transforms.cli import main
-from idaa_transforms.files import CONFIG, WEIGHTS
-from idaa_transforms.hub import WeightsError
+from idaa_transforms.hub.folder import CONFIG, WEIGHTS
+from idaa_transforms.hub.registry import WeightsError
 
 
 @pytest.fixture
@@ -142,10 +142,10 @@ def test_names_that_are_not_in_the_package(server, folder, monkeypatch):
     server.commit("team/far-vae", {CONFIG: b"moved on"})
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     far = {
-        "far-vae": hub.Pretrained("data", digest, "team/far-vae", commit),
-        "lost-vae": hub.Pretrained("data", digest),
+        "far-vae": hub.registry.Pretrained("data", digest, "team/far-vae", commit),
+        "lost-vae": hub.registry.Pretrained("data", digest),
     }
-    monkeypatch.setattr(hub, "PRETRAINED", hub.PRETRAINED | far)
+    monkeypatch.setattr(hub.registry, "PRETRAINED", hub.PRETRAINED | far)
     with pytest.raises(WeightsError, match="not in the cache"):
         IDAATransform.from_pretrained("far-vae", local_files_only=True)
     assert "not in the cache" in hub.list_pretrained()[-2]["source"]

@@ -13,8 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from train import load_data
 
-from idaa_transforms.autoencoders.data import Images
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.training.data import Images
+from idaa_transforms.util.sample import cifar10_sample
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from torch import distributed, nn
 from train import learning_rate, train
 
 from idaa_transforms import IDAATransform
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.util.sample import cifar10_sample
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "ssl" / "train.py"

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from idaa_transforms import CLAETransform, EpsSchedule, IDAATransform, hub
 from idaa_transforms.autoencoders import PixelSpace
-from idaa_transforms.functional import idaa
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.core.functional import idaa
+from idaa_transforms.util.sample import cifar10_sample
 
 VAE = tiny_vae()
 

@@ -15,11 +15,12 @@ from test_data import PICTURES, write
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
-from idaa_transforms.autoencoders.data import Images
-from idaa_transforms.autoencoders.evaluation import evaluate_vae, normalised
-from idaa_transforms.autoencoders.training import Recipe, own_device, train_vae
 from idaa_transforms.cli import main
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.training.data import Images
+from idaa_transforms.training.evaluation import evaluate_vae, normalised
+from idaa_transforms.training.run import own_device
+from idaa_transforms.training.vae import Recipe, train_vae
+from idaa_transforms.util.sample import cifar10_sample
 
 IMAGES = (cifar10_sample()[0] * 255).round().byte()
 SET = Images(IMAGES, IMAGES, "sample")

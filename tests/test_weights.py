@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from idaa_transforms import IDAATransform, hub
-from idaa_transforms.autoencoders.wrap import explained_variance
-from idaa_transforms.files import CONFIG, WEIGHTS
-from idaa_transforms.hub import PRETRAINED
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.autoencoders.plausible import explained_variance
+from idaa_transforms.hub.folder import CONFIG, WEIGHTS
+from idaa_transforms.hub.registry import PRETRAINED
+from idaa_transforms.util.sample import cifar10_sample
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from workload import Cases, Workload
 
 from idaa_transforms import CLAETransform, IDAATransform
-from idaa_transforms.autoencoders.training import ssl_augmentation
+from idaa_transforms.training.augmentation import ssl_augmentation
 
 from . import Options
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import harness
 
-from idaa_transforms.hub import PRETRAINED
+from idaa_transforms.hub.registry import PRETRAINED
 
 from . import Options
 

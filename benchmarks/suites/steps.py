@@ -8,7 +8,7 @@ from typing import Any
 import harness
 from workload import STEPS, Workload
 
-from idaa_transforms.closures import untouched
+from idaa_transforms.core.shield import untouched
 
 from . import Options
 

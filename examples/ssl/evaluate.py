@@ -19,7 +19,7 @@ from network import Model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from idaa_transforms.autoencoders.data import Images
+from idaa_transforms.training.data import Images
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from torch import Tensor, distributed, nn
 from idaa_transforms import untouched
 from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
 from idaa_transforms.batchnorm import branch, convert_dual_batchnorm
-from idaa_transforms.functional import Loss
+from idaa_transforms.core.functional import Loss
 
 
 class Model(nn.Module):

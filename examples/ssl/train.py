@@ -29,10 +29,10 @@ from torch import Tensor, distributed, nn
 from tqdm import tqdm
 
 from idaa_transforms import CLAETransform, IDAATransform
-from idaa_transforms.autoencoders.data import Images, batches, load_images
-from idaa_transforms.autoencoders.training import log_row, own_device, processes, save_whole
-from idaa_transforms.provenance import provenance
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.training.data import Images, batches, load_images
+from idaa_transforms.training.run import log_row, own_device, processes, save_whole
+from idaa_transforms.util.provenance import provenance
+from idaa_transforms.util.sample import cifar10_sample
 
 
 def backward(

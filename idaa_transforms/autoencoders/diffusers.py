@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..extras import require
-from .wrap import explained_variance
+from ..util.extras import require
+from .plausible import explained_variance
 
 CLASSES = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -6,12 +6,9 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..sample import cifar10_sample
-from .codec import Codec
-from .protocol import Autoencoder, latent_of
+from .protocol import latent_of
 
 
 class Wrapped(nn.Module):
@@ -68,16 +65,3 @@ class Wrapped(nn.Module):
 def _owner(function: Any) -> nn.Module | None:
     owner = function.__self__ if isinstance(function, types.MethodType) else function
     return owner if isinstance(owner, nn.Module) else None
-
-
-@torch.no_grad()
-def explained_variance(autoencoder: Autoencoder, size: int = 64) -> float:
-    """How much of the variance of a few natural images the reconstruction explains: 1 is perfect, 0 no better than
-    grey. Low values say that range, channel order or weights are not what they should be."""
-    height, width = getattr(autoencoder, "image_size", None) or (size, size)
-    x = cifar10_sample((height, width))[0][:8, : len(autoencoder.mean) or 3]
-    codec = Codec(autoencoder, None, None)
-    device = next((p.device for p in codec.autoencoder.parameters()), x.device)
-    x = x.to(device)
-    error = codec.decode(codec.encode(x), x.shape) - x
-    return 1 - float(error.square().mean() / (x - x.mean((0, 2, 3), keepdim=True)).square().mean())

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from . import hub
-from .autoencoders import ConvVAE
-from .autoencoders.conv import authors_beta
-from .autoencoders.data import Images
-from .autoencoders.evaluation import bound_terms, evaluate_vae, save_samples
-from .autoencoders.training import Recipe
-from .provenance import provenance
-from .sample import cifar10_sample
+from .. import hub
+from ..autoencoders import ConvVAE
+from ..autoencoders.conv import authors_beta
+from ..util.provenance import provenance
+from ..util.sample import cifar10_sample
+from .data import Images
+from .evaluation import bound_terms, evaluate_vae, save_samples
+from .vae import Recipe
 
 _CARD = """---
 license: apache-2.0

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .autoencoders.evaluation import bound_terms
-from .autoencoders.training import ssl_augmentation
+from ..core.functional import Loss
+from ..training.augmentation import ssl_augmentation
+from ..training.evaluation import bound_terms
+from ..transform import CLAETransform, IDAATransform
+from ..util.extras import require
+from ..util.pictures import save_grid
+from ..util.provenance import provenance
 from .calibration import Calibration, calibrate
-from .extras import require
-from .functional import Loss
 from .identity import IdentityMeter
-from .pictures import save_grid
-from .provenance import provenance
-from .transform import CLAETransform, IDAATransform
 
 CLAE_EPS = (0.001, 0.002, 0.004, 0.008, 0.016)
 MEASURES = {

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .autoencoders import ConvVAE
+from ..autoencoders import ConvVAE
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..pictures import save_grid
-from .conv import ConvVAE
+from ..autoencoders.conv import ConvVAE
+from ..util.pictures import save_grid
 
 
 def normalised(vae: ConvVAE, images: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def bound_terms(vae: ConvVAE, images: Tensor, batch_size: int = 500, draws: int 
     * ``identity``: log N, the most that a view can say about which of the N images it is.
 
     Where ``subtracted`` is larger than what there is to know, such as ``identity``, the bound says nothing for these
-    weights: that identity is kept is then a measurement (:mod:`idaa_transforms.identity`), not a theorem.
+    weights: that identity is kept is then a measurement (:mod:`idaa_transforms.measure`), not a theorem.
     """
     was_training, device = vae.training, next(vae.parameters()).device
     vae.eval()

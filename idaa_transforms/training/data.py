@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from ..extras import require
+from ..util.extras import require
 
 IN_MEMORY = 2 << 30
 """Bytes of uint8 images up to which a set is kept on the device; larger ones stream through a DataLoader."""

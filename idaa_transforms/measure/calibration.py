@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from .extras import require
-from .files import recommend
-from .functional import Loss
+from ..core.functional import Loss
+from ..hub.folder import recommend
+from ..util.extras import require
+from ..util.provenance import provenance
 from .identity import IdentityMeter
-from .provenance import provenance
 
 EPS = (0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)  # in units of the transform's own, whatever its norm and scale
 STEPS = (1, 2, 3, 5, 8)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
-from ..extras import require
-from .conv import ConvVAE
+from ..autoencoders.conv import ConvVAE
+from ..util.extras import require
+from .augmentation import ssl_augmentation
 from .data import Images, batches
 from .evaluation import normalised, save_samples
+from .run import log_row, processes, save_whole
 
 
 @dataclass(frozen=True)
@@ -29,18 +29,6 @@ class Recipe:
     betas: tuple[float, float] = (0.0, 0.9)  # Adam's
     seed: int = 0
     bf16: bool = False  # autocast the networks to bfloat16
-
-
-def ssl_augmentation(size: tuple[int, int], crop: bool = True) -> nn.Module:
-    """SimCLR's random augmentation without blur, on batches in [0, 1]: what the paper trains its VAEs on."""
-    import kornia.augmentation as K
-
-    return nn.Sequential(
-        K.RandomResizedCrop(size, scale=(0.08, 1.0)) if crop else nn.Identity(),
-        K.RandomHorizontalFlip(),
-        K.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
-        K.RandomGrayscale(p=0.2),
-    )
 
 
 class _Objective(nn.Module):
@@ -163,21 +151,6 @@ def train_vae(
     return last
 
 
-def own_device(name: str) -> torch.device:
-    """The device of this process: under torchrun ``"cuda"`` is a GPU for each process of the machine."""
-    rank = os.environ.get("LOCAL_RANK")
-    return torch.device(name if rank is None or name != "cuda" else f"cuda:{rank}")
-
-
-def processes(device: torch.device) -> tuple[int, int]:
-    """Rank and number of processes; joins the group that torchrun describes."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
-        return 0, 1
-    if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return distributed.get_rank(), distributed.get_world_size()
-
-
 def _resume(checkpoint: Path, state: dict[str, Any], recipe: Recipe, vae: ConvVAE, device: torch.device) -> int:
     saved = torch.load(checkpoint, map_location=device, weights_only=True)
     for what, now in (("recipe", asdict(recipe)), ("config", vae.config)):
@@ -186,23 +159,6 @@ def _resume(checkpoint: Path, state: dict[str, Any], recipe: Recipe, vae: ConvVA
     for name, part in state.items():
         part.load_state_dict(saved[name])
     return int(saved["epoch"])
-
-
-def save_whole(state: dict[str, Any], file: Path) -> None:
-    """``torch.save`` such that a process killed meanwhile leaves the last file whole."""
-    partial = file.with_suffix(".tmp")
-    torch.save(state, partial)
-    partial.replace(file)
-
-
-def log_row(file: Path, row: dict[str, Any]) -> None:
-    """Append ``row`` to a CSV; what an interrupted run had written of the same and later epochs goes."""
-    old = list(csv.DictReader(file.open())) if file.exists() else []
-    rows = [r for r in old if int(r["epoch"]) < row["epoch"]] + [row]
-    with file.open("w", newline="") as out:
-        writer = csv.DictWriter(out, row)
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _board(folder: Path, row: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 def cifar10_sample(size: Sequence[int] = (32, 32)) -> tuple[Tensor, Tensor]:
     """The first 64 test images of CIFAR-10 (Krizhevsky, 2009), resized to ``size`` (height, width) if need be: float
     (64, 3, 32, 32) in [0, 1], and labels (64,)."""
-    mosaic = pil_to_tensor(PIL.Image.open(Path(__file__).parent / "data" / "cifar10-test-64.png")) / 255
+    mosaic = pil_to_tensor(PIL.Image.open(Path(__file__).parent / "cifar10-test-64.png")) / 255
     images = mosaic.unflatten(1, (8, 32)).unflatten(3, (8, 32)).permute(1, 3, 0, 2, 4).flatten(0, 1)
     images = images if tuple(size) == (32, 32) else resize(images, list(size), antialias=True).clamp(0, 1)
     return images.contiguous(), torch.tensor(LABELS)

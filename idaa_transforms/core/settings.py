@@ -10,7 +10,7 @@ from .guard import Judge
 
 
 class Settings(TypedDict, total=False):
-    """The keyword arguments of :class:`~idaa_transforms.attack.Attack` that are saved with weights, beside eps."""
+    """The keyword arguments of :class:`~idaa_transforms.core.attack.Attack` that are saved with weights, beside eps."""
 
     norm: Norm
     steps: int
@@ -27,7 +27,7 @@ class Settings(TypedDict, total=False):
 
 
 class Parameters(Settings, total=False):
-    """All keyword arguments of :class:`~idaa_transforms.attack.Attack`, for signatures that pass them on."""
+    """All keyword arguments of :class:`~idaa_transforms.core.attack.Attack`, for signatures that pass them on."""
 
     guard: Judge | None
     min_similarity: float | None

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .closures import untouched
 from .functional import Network, Views, recompose
+from .shield import untouched
 
 Judge = Callable[[Tensor], Tensor]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from . import __version__
+from .._version import __version__
 
 
 def provenance() -> dict[str, str]:
@@ -30,7 +30,7 @@ def provenance() -> dict[str, str]:
     }
 
 
-def _commit(root: Path = Path(__file__).parents[1]) -> str:
+def _commit(root: Path = Path(__file__).parents[2]) -> str:
     """The commit of the code; ``-dirty`` where tracked files differ from it, other than results of earlier runs."""
     if not (root / ".git").exists():
         return f"release {__version__}"

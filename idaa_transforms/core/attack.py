@@ -12,13 +12,14 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from ..autoencoders.codec import Codec
+from ..autoencoders.protocol import Autoencoder
 from . import checks
 from .ascent import Norm, Scale, Start
-from .autoencoders.codec import Codec
-from .autoencoders.protocol import Autoencoder
-from .closures import Bindable, untouched
+from .binding import Bindable
 from .functional import Loss, Views, idaa, in_chunks, input_gradient, outside_inference
 from .guard import Guard, Judge
+from .shield import untouched
 
 
 class Explanation(NamedTuple):

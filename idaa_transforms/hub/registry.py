@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .autoencoders.diffusers import WEIGHTS as DIFFUSERS_WEIGHTS
-from .autoencoders.diffusers import load_diffusers
-from .files import AUTOENCODERS, CONFIG, WEIGHTS, WeightsError, check_hash, read_config, read_weights, save
-from .parameters import Settings
+from ..autoencoders.diffusers import WEIGHTS as DIFFUSERS_WEIGHTS
+from ..autoencoders.diffusers import load_diffusers
+from ..core.settings import Settings
+from .folder import AUTOENCODERS, CONFIG, WEIGHTS, WeightsError, check_hash, read_config, read_weights, save
 
 __all__ = ["PRETRAINED", "WeightsError", "Where", "find", "list_pretrained", "load", "push", "save"]
 
@@ -162,7 +162,7 @@ def find(name: str | os.PathLike[str], where: Where = ANYWHERE) -> Path:
 
 def _find_pretrained(name: str, where: Where) -> Path:
     here, about = Path(__file__), PRETRAINED[name]
-    for folder in (here.parent / "weights" / name, here.parents[1] / "weights" / name):
+    for folder in (here.parents[1] / "weights" / name, here.parents[2] / "weights" / name):
         if (folder / WEIGHTS).is_file():
             return folder
     if about.repository is not None:

@@ -1,0 +1,7 @@
+"""How hard views are and how much identity they keep, by a judge that is not attacked; and the eps to use."""
+
+from .calibration import Calibration, calibrate
+from .identity import IdentityMeter
+from .models import load_model
+
+__all__ = ["Calibration", "IdentityMeter", "calibrate", "load_model"]

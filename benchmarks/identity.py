@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from idaa_transforms import CLAETransform, IDAATransform, objectives
+from idaa_transforms import CLAETransform, Guard, IDAATransform, objectives
 from idaa_transforms.autoencoders import Wrapped
 from idaa_transforms.core.functional import input_gradient
 from idaa_transforms.losses import nt_xent
@@ -159,7 +159,7 @@ def maker(case: Case, taef2: Path | None, guard: nn.Module) -> Callable[..., Any
     known = ("eps", "steps", "norm", "start", "scale", "target_gain")
     parameters = {key: value for key, value in case.items() if key in known}
     if "guard" in case:
-        parameters |= {"guard": guard, "min_similarity": case["guard"]}
+        parameters["guard"] = Guard(guard, case["guard"])
     if case["weights"] == "pixels":
         aug: Any = CLAETransform(**parameters)
     elif case["weights"] == "taef2":

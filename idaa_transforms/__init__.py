@@ -6,7 +6,9 @@ views = aug(x, loss_fn=nce)
 
 from ._version import __version__
 from .core.attack import Explanation
-from .core.checks import ClosureError, ZeroGradientWarning
+from .core.direction import ClosureError, ZeroGradientWarning
+from .core.guard import Guard
+from .core.settings import Settings
 from .core.shield import ClosureMutationWarning, untouched
 from .schedule import EpsSchedule
 from .transform import CLAETransform, IDAATransform
@@ -17,7 +19,9 @@ __all__ = [
     "ClosureMutationWarning",
     "EpsSchedule",
     "Explanation",
+    "Guard",
     "IDAATransform",
+    "Settings",
     "ZeroGradientWarning",
     "__version__",
     "untouched",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, Unpack
 
 import torch
 from torch import Tensor
 
 from .core.attack import Attack
 from .core.binding import Bindable
-from .core.functional import Loss
+from .core.functional import Loss, clamped
+from .core.settings import OptionsButP
 from .transform import CLAETransform, IDAATransform
 from .util.extras import require
 
@@ -24,25 +27,49 @@ if tuple(int(part) for part in kornia.__version__.split(".")[:2]) < (0, 9):
         "pip install -U 'kornia>=0.9'"
     )
 
-CHANGE = "change"  # in the params of a call: views - images, zero on the rows that were skipped
+CHANGE, IMAGES = "change", "change_of"  # in the params of a call, see _RandomAttack
+NOW = "change_now"  # the one that apply_transform shall add, while forward runs
 
 
 class _RandomAttack(Bindable, IntensityAugmentationBase2D):
     """What both augmentations share. The closure sees the whole batch; only the rows that ``p`` selects are attacked.
 
-    The change that the attack found goes into the params of the call. A replay, ``aug(x, params=aug._params)``, adds
-    it again, bit for bit, and needs neither closure nor autoencoder.
+    The change that the attack found, views - images, zero on the rows that were skipped, goes into the params of the
+    call, beside a checksum of the images. A replay, ``aug(x, params=aug._params)``, adds it again, bit for bit, and
+    needs neither closure nor autoencoder. Further batches of the same call, ``data_keys=["input", "input"]``, get
+    changes of their own, under numbered names.
     """
+
+    _own: tuple[Loss, ...] = ()  # the closure of bind()
 
     def __init__(self, attack: Attack, p: float, same_on_batch: bool, keepdim: bool) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, p_batch=1.0, keepdim=keepdim)
-        if attack.p != 1.0:
-            raise ValueError(f"p={attack.p} was given to the transform within; give it to {type(self).__name__}")
+        if attack.settings.p != 1.0:
+            raise ValueError(
+                f"p={attack.settings.p} was given to the transform within; give it to {type(self).__name__}"
+            )
         self.attack = attack
 
     def compile(self, **options: Any) -> None:
         """As :meth:`~idaa_transforms.core.attack.Attack.compile`."""
         self.attack.compile(**options)
+
+    def bind(self, loss_fn: Loss) -> Self:
+        """This augmentation with ``loss_fn`` for good: ``AugmentationSequential(aug.bind(nce))``."""
+        if self._own:
+            raise TypeError(f"{self!r} has its closure; bind another to the augmentation that this one was made of")
+        made = copy.copy(self)
+        made._own = (loss_fn,)
+        return made
+
+    def closure(self, loss_fn: Loss | None, grad: Tensor | None) -> Loss | None:
+        """The closure of a call: its own, or where it has neither that nor a gradient, the one bound."""
+        bound = self._bound_loss()
+        if self._own and bound is not None:
+            raise ValueError(f"{self!r} is bound twice, by bind() and by a `with bound(...)` block; use one of them")
+        if loss_fn is None and grad is None:
+            return self._own[0] if self._own else bound
+        return loss_fn
 
     def forward(
         self,
@@ -58,33 +85,66 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
 
         Args:
             input: (B, C, H, W) or (C, H, W) float.
-            params: of an earlier call, to replay it.
+            params: of an earlier call, to replay it; or fresh ones, of ``forward_parameters``.
             loss_fn, grad, eps, generator: as in :class:`~idaa_transforms.IDAATransform`. The rows are chosen by
                 kornia, from the global random numbers.
             kwargs: kornia's.
+
+        Raises:
+            ValueError: for params that hold changes already, together with a loss_fn or grad.
         """
         x = self.transform_tensor(input)
-        if params is None:
-            params = self.forward_parameters(x.shape)
-        if CHANGE not in params:
-            source = self._given_or_bound(loss_fn, grad)
-            rows = (params["batch_prob"] > 0.5).nonzero().flatten()
-            rows = None if len(rows) == len(x) else rows
-            grad = self.transform_tensor(grad) if grad is not None else None
-            params[CHANGE] = self.attack.views(x, source, grad, eps, generator, rows) - x.detach()
-        elif params[CHANGE].shape != x.shape:
+        params = self.forward_parameters(x.shape) if params is None else params
+        if CHANGE in params and (loss_fn is not None or grad is not None):
             raise ValueError(
-                f"params are of a batch of shape {tuple(params[CHANGE].shape)} and cannot be replayed on one of shape "
-                f"{tuple(x.shape)}; leave params out for a new attack"
+                "params hold the change of an earlier call, and loss_fn or grad asks for a new one; leave params out "
+                "to attack, or loss_fn and grad to replay"
             )
-        return super().forward(input, params=params, **kwargs)
+        grad = None if grad is None else self.transform_tensor(grad)
+        params[NOW] = self._change(x, params, self.closure(loss_fn, grad), grad, eps, generator)
+        try:
+            return super().forward(input, params=params, **kwargs)
+        finally:
+            params.pop(NOW)
 
     def apply_transform(
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
     ) -> Tensor:
         """The images plus the change."""
-        view = input + params[CHANGE].to(input)
-        return view if self.attack.clip is None else view.clamp(*self.attack.clip)
+        change = params[NOW] if NOW in params else self._change(input, params, self.closure(None, None))
+        return clamped(input + change.to(input), self.attack.limits)
+
+    def _change(
+        self,
+        x: Tensor,
+        params: dict[str, Tensor],
+        loss_fn: Loss | None,
+        grad: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The change of ``x`` in ``params``; made and put there if x is new and there is something to raise."""
+        checksum, held = _checksum(x), sum(key.startswith(IMAGES) for key in params)
+        mine = [i for i in range(held) if torch.equal(params[_numbered(IMAGES, i)], checksum)] if held else []
+        if mine or (held == 1 and loss_fn is None):
+            change = params[_numbered(CHANGE, mine[0] if mine else 0)]
+            if change.shape != x.shape:
+                raise ValueError(
+                    f"params are of a batch of shape {tuple(change.shape)} and cannot be replayed on one of shape "
+                    f"{tuple(x.shape)}; leave params out for a new attack"
+                )
+            return change
+        if held and loss_fn is None:
+            raise ValueError(f"params hold the changes of {held} batches, and none of these images; replay on the same")
+        chosen = params.get("batch_prob", torch.ones(len(x), device=x.device)) > 0.5
+        rows = chosen.nonzero().flatten()
+        if len(rows) or loss_fn is not None or grad is not None:
+            call = self.attack.resolve(x, loss_fn, grad, eps, generator, None if len(rows) == len(x) else rows)
+            change = self.attack.views(call) - x.detach()
+        else:
+            change = torch.zeros_like(x)
+        params[_numbered(IMAGES, held)], params[_numbered(CHANGE, held)] = checksum, change
+        return change
 
     def explain(self, *args: Any, **kwargs: Any) -> Any:
         """As :meth:`~idaa_transforms.core.attack.Attack.explain`."""
@@ -96,7 +156,18 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
 
     def __repr__(self) -> str:
         inside = repr(self.attack).partition("(")[2]
-        return f"{type(self).__name__}({inside[:-1]}, p={self.p}, same_on_batch={self.same_on_batch})"
+        bound = f".bind({getattr(self._own[0], '__name__', type(self._own[0]).__name__)})" if self._own else ""
+        return f"{type(self).__name__}({inside[:-1]}, p={self.p}, same_on_batch={self.same_on_batch}){bound}"
+
+
+def _checksum(x: Tensor) -> Tensor:
+    """(B, 2): by these numbers a replay knows the images that a change was made for."""
+    rows = x.detach().flatten(1).double()
+    return torch.stack([rows.sum(1), rows.square().sum(1)], dim=1)
+
+
+def _numbered(key: str, i: int) -> str:
+    return f"{key}_{i + 1}" if i else key
 
 
 class RandomIDAA(_RandomAttack):
@@ -108,7 +179,7 @@ class RandomIDAA(_RandomAttack):
         p: probability of a view, image by image.
         same_on_batch: all images or none.
         keepdim: (C, H, W) in, (C, H, W) out.
-        parameters: the others of :class:`~idaa_transforms.IDAATransform`.
+        options: the other settings of :class:`~idaa_transforms.IDAATransform`.
 
     Shape:
         (B, C, H, W) or (C, H, W) float to (B, C, H, W). Masks, boxes and keypoints pass.
@@ -126,9 +197,9 @@ class RandomIDAA(_RandomAttack):
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
-        **parameters: Any,
+        **options: Unpack[OptionsButP],
     ) -> None:
-        super().__init__(IDAATransform(autoencoder, eps, **parameters), p, same_on_batch, keepdim)
+        super().__init__(IDAATransform(autoencoder, eps, **options), p, same_on_batch, keepdim)
 
     @classmethod
     def from_pretrained(
@@ -138,19 +209,40 @@ class RandomIDAA(_RandomAttack):
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
-        **parameters: Any,
+        *,
+        revision: str | None = None,
+        subfolder: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        **options: Unpack[OptionsButP],
     ) -> Self:
         """As :meth:`IDAATransform.from_pretrained <idaa_transforms.IDAATransform.from_pretrained>`."""
-        transform = IDAATransform.from_pretrained(name, eps, **parameters, p=1.0)
-        made = cls(transform.autoencoder, transform.eps, p, same_on_batch, keepdim)
-        made.attack = transform
+        transform = IDAATransform.from_pretrained(
+            name,
+            eps,
+            revision=revision,
+            subfolder=subfolder,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+            p=1.0,
+            **options,
+        )
+        made = cls.__new__(cls)
+        _RandomAttack.__init__(made, transform, p, same_on_batch, keepdim)
         return made
 
 
 class RandomCLAE(_RandomAttack):
-    """The baseline CLAE (Ho and Vasconcelos, NeurIPS 2020): the same step in pixels. ``eps`` is in the units of x."""
+    """The baseline CLAE (Ho and Vasconcelos, NeurIPS 2020): the same step in pixels of [0, 1]."""
 
     def __init__(
-        self, eps: float = 0.03, p: float = 0.5, same_on_batch: bool = False, keepdim: bool = False, **parameters: Any
+        self,
+        eps: float = 0.006,
+        p: float = 0.5,
+        same_on_batch: bool = False,
+        keepdim: bool = False,
+        **options: Unpack[OptionsButP],
     ) -> None:
-        super().__init__(CLAETransform(eps, **parameters), p, same_on_batch, keepdim)
+        super().__init__(CLAETransform(eps, **options), p, same_on_batch, keepdim)

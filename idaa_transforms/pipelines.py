@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from .core import checks
 from .core.attack import Attack
-from .core.binding import Bound
+from .core.binding import WithClosure
 
 
 class Step(NamedTuple):
@@ -69,12 +69,13 @@ def _kind(step: Step) -> tuple[bool, bool]:
 def _problem(images: Tensor, attack: Attack) -> str | None:
     try:
         checks.check_images(images, None, None, images.device)
-        checks.check_range(images, attack.mean, attack.std)
+        checks.check_range(images, attack.settings.mean, attack.settings.std)
     except (TypeError, ValueError) as error:
         return str(error)
-    if attack.mean is not None and bool((images >= 0).all()):
+    mean, std = attack.settings.mean, attack.settings.std
+    if mean is not None and bool((images >= 0).all()):
         return (
-            f"images were declared to be normalised by mean={attack.mean} and std={attack.std}, and none of their "
+            f"images were declared to be normalised by mean={mean} and std={std}, and none of their "
             "values is below 0; leave mean and std out for images in [0, 1], or normalise before"
         )
     return None
@@ -97,5 +98,5 @@ def _attack(step: Any) -> Attack | None:
     """The attack that ``step`` is or holds: a kornia augmentation as ``attack``, a bound one as ``transform``."""
     if isinstance(step, Attack):
         return step
-    inside = step.transform if isinstance(step, Bound) else getattr(step, "attack", None)
+    inside = step.transform if isinstance(step, WithClosure) else getattr(step, "attack", None)
     return _attack(inside) if isinstance(inside, nn.Module) else None

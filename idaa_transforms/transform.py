@@ -14,10 +14,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from .autoencoders.protocol import PixelSpace
+from .autoencoders.protocol import Autoencoder, PixelSpace
 from .core.attack import Attack
 from .core.functional import Loss
-from .core.settings import Parameters
+from .core.settings import Options
 
 
 class AdversarialTransform(Attack, v2.Transform):
@@ -26,6 +26,9 @@ class AdversarialTransform(Attack, v2.Transform):
     Call it as ``aug(x, loss_fn=nce)`` or, with a gradient at hand, ``aug(x, grad=x.grad)``. In a container, which
     passes nothing but images, use :meth:`bound` or :meth:`bind`.
     """
+
+    # torchvision asks to override transform, not forward. But transform sees one leaf at a time, and neither loss_fn=
+    # nor the other images; v2's own MixUp and CutMix override forward for the like reason.
 
     def forward(
         self,
@@ -40,7 +43,7 @@ class AdversarialTransform(Attack, v2.Transform):
         Args:
             inputs: float images (B, C, H, W), alone or anywhere in tuples, lists and dicts. As in torchvision, every
                 ``tv_tensors.Image`` and ``Video`` (B, T, C, H, W) is transformed or, if there is none, the first plain
-                tensor; all else passes.
+                tensor; all else passes, and so does a call without any.
             loss_fn: ``loss_fn(views)`` of shape () or (B,), maximised; (B,) is summed, so that an image's direction
                 does not depend on the batch size. It sees the whole batch. A list has one for each batch of images
                 in ``inputs``, in their order; one alone serves them all.
@@ -59,13 +62,11 @@ class AdversarialTransform(Attack, v2.Transform):
         flat, spec = tree_flatten(inputs if len(inputs) > 1 else inputs[0])
         images = [i for i, leaf in enumerate(flat) if isinstance(leaf, tv_tensors.Image | tv_tensors.Video | PILImage)]
         images = images or [i for i, leaf in enumerate(flat) if _is_plain(leaf)][:1]
-        if not images:
-            raise TypeError(f"no images in what was passed: {[type(leaf).__name__ for leaf in flat]}")
-        loss_fn = self._given_or_bound(loss_fn, grad)
+        loss_fn = self.closure(loss_fn, grad)
         losses, grads = _one_each("loss_fn", loss_fn, len(images)), _one_each("grad", grad, len(images))
         for i, own_loss, own_grad in zip(images, losses, grads, strict=True):
             like = flat[i]
-            views = self.views(_plain(like), own_loss, own_grad, eps, generator)
+            views = self.views(self.resolve(_plain(like), own_loss, own_grad, eps, generator, p=self.settings.p))
             flat[i] = tv_tensors.wrap(views, like=like) if isinstance(like, tv_tensors.TVTensor) else views
         return tree_unflatten(flat, spec)
 
@@ -86,6 +87,9 @@ class IDAATransform(AdversarialTransform):
 
     name: str | None = None
 
+    def __init__(self, autoencoder: Autoencoder, eps: float = 0.1, **options: Unpack[Options]) -> None:
+        super().__init__(autoencoder, eps, **options)
+
     @classmethod
     def from_pretrained(
         cls,
@@ -97,7 +101,7 @@ class IDAATransform(AdversarialTransform):
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
-        **parameters: Unpack[Parameters],
+        **options: Unpack[Options],
     ) -> Self:
         """A transform on pretrained weights.
 
@@ -108,7 +112,7 @@ class IDAATransform(AdversarialTransform):
             revision: branch, tag or commit on the Hub.
             subfolder: of the folder or repository.
             cache_dir, token, local_files_only: as in ``huggingface_hub``.
-            parameters: of the transform, before those that were saved with the weights.
+            options: settings of the transform, before those that were saved with the weights.
 
         Raises:
             WeightsError: for a name that does not resolve, and weights that are missing, damaged or foreign.
@@ -117,7 +121,7 @@ class IDAATransform(AdversarialTransform):
 
         where = hub.Where(revision, subfolder, cache_dir, token, local_files_only)
         autoencoder, saved = hub.load(name, where)
-        chosen: dict[str, Any] = saved | parameters | ({} if eps is None else {"eps": eps})
+        chosen: dict[str, Any] = saved | options | ({} if eps is None else {"eps": eps})
         transform = cls(autoencoder, **chosen)
         transform.name = os.fspath(name)
         return transform
@@ -126,7 +130,7 @@ class IDAATransform(AdversarialTransform):
         """Write weights and settings as a folder that :meth:`from_pretrained` reads, here or from the Hub."""
         from . import hub
 
-        hub.save(self.autoencoder, folder, self.settings())
+        hub.save(self.autoencoder, folder, self.settings.saved())
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload weights and settings to ``org/name`` on the Hugging Face Hub; returns the commit's address."""
@@ -146,14 +150,15 @@ class IDAATransform(AdversarialTransform):
 class CLAETransform(AdversarialTransform):
     """The baseline CLAE (Ho and Vasconcelos, NeurIPS 2020): the same step, in the pixels: x' = x + delta.
 
-    ``eps`` is in the units of x. The IDAA paper uses 0.03 on normalised pixels; on images in [0, 1] that is 0.006.
+    ``eps`` is in pixels of [0, 1], also where x is normalised by ``mean`` and ``std``. The default is the IDAA paper's:
+    0.03 on normalised pixels.
 
     Shape:
         (B, C, H, W) float to the same. Any other shape with the batch first does as well as images.
     """
 
-    def __init__(self, eps: float = 0.03, **parameters: Unpack[Parameters]) -> None:
-        super().__init__(PixelSpace(), eps, **parameters)
+    def __init__(self, eps: float = 0.006, **options: Unpack[Options]) -> None:
+        super().__init__(PixelSpace(), eps, **options)
 
 
 def _one_each(name: str, value: Any, count: int) -> Sequence[Any]:

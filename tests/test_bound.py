@@ -86,3 +86,25 @@ def test_bind_does_not_register_a_module_of_the_users(aug):
     bound = aug.bind(Module(Encoder()))
     assert len(list(bound.parameters())) == len(list(aug.parameters()))
     assert repr(bound) == f"{aug!r}.bind(Module)"
+
+
+def test_blocks_in_generators_may_end_in_any_order(x, aug, vae, loss_fn):
+    """As fixtures and loaders that yield within a block: each end takes away its own closure and no other."""
+    other, opposite = IDAATransform(vae), lambda v: -loss_fn(v)
+
+    def block(transform, closure):
+        with transform.bound(closure):
+            yield
+
+    first, second, third = block(aug, loss_fn), block(other, opposite), block(aug, opposite)
+    for generator in (first, second, third):
+        next(generator)
+    expected = IDAATransform(vae)(x, loss_fn=opposite)
+    first.close()
+    assert torch.equal(other(x), expected)
+    assert torch.equal(aug(x), expected)
+    third.close()
+    with pytest.raises(ValueError, match="nothing to maximise"):
+        aug(x)
+    assert torch.equal(other(x), expected)
+    second.close()

@@ -20,7 +20,6 @@ IMAGES = {
     "uint8": (lambda x: (255 * x).byte(), TypeError, r"uint8.*ToDtype\(torch.float32, scale=True\)"),
     "integers": (lambda x: (255 * x).long(), TypeError, "int64"),
     "PIL": (lambda x: PIL.Image.new("RGB", (16, 16)), TypeError, "got a Image; pass a float tensor"),
-    "numpy": (lambda x: np.zeros((4, 3, 16, 16)), TypeError, "no images in what was passed: .'ndarray'"),
     "no batch": (lambda x: x[0], ValueError, r"\(3, 16, 16\), not \(B, C, H, W\); add the batch dimension: x\[None\]"),
     "channels": (lambda x: x[:, :1], ValueError, r"takes 3 channels, not 1"),
     "size": (lambda x: x[:, :, :15], ValueError, r"images are 15x16, and the autoencoder takes 16x16; resize"),
@@ -63,9 +62,10 @@ def test_eps(eps, message, x, aug):
 
 
 def test_eps_that_was_set_later(x, aug):
-    aug.eps = -1.0
     with pytest.raises(ValueError, match=r"eps=-1.0 must be a finite number"):
-        aug(x, loss_fn=square)
+        aug.eps = -1.0
+    aug.eps, aug.steps = 0.2, 2
+    assert torch.equal(aug(x, loss_fn=square), IDAATransform(aug.autoencoder, 0.2, steps=2)(x, loss_fn=square))
 
 
 CLOSURES = {
@@ -175,8 +175,6 @@ def test_sources(x, aug):
         aug(x)
     with pytest.raises(TypeError, match="loss_fn is a Tensor; pass the function itself"):
         aug(x, loss_fn=square(x))
-    with pytest.raises(TypeError, match=r"no images in what was passed: \['str'\]"):
-        aug("x", loss_fn=square)
 
 
 def test_one_gradient_for_two_images(x, aug):
@@ -229,3 +227,84 @@ def test_meta_device_differs_too(x, aug):
 def test_clae_takes_any_range_but_unit_images(x):
     with pytest.raises(ValueError, match="divide by 255"):
         CLAETransform()(255 * x, loss_fn=square)
+
+
+def test_a_loss_of_one_number_in_brackets_is_a_scalar(x, aug):
+    loss = lambda v: square(v).mean()  # noqa: E731
+    assert torch.equal(aug(x, loss_fn=lambda v: loss(v).view(1)), aug(x, loss_fn=loss))
+    one = aug(x[:1], loss_fn=lambda v: loss(v).view(1))
+    assert torch.equal(one, aug(x[:1], loss_fn=loss))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "cure"),
+    [
+        (lambda v: v.square().flatten(2).mean(2), "loss.flatten(1).sum(1)"),
+        (lambda v: square(v).view(2, 2).sum(1), "loss.sum()"),
+    ],
+)
+def test_the_cure_for_a_shape_works(wrong, cure, x, aug):
+    with pytest.raises(ClosureError) as told:
+        aug(x, loss_fn=wrong)
+    assert cure in str(told.value)
+    assert not torch.equal(aug(x, loss_fn=lambda v: eval(cure, {"loss": wrong(v)})), x)
+
+
+class TestInferenceMode:
+    def test_a_closure_over_inference_tensors_is_told_the_cure(self, x, aug, encoder):
+        with torch.inference_mode():
+            labels = torch.arange(4) % 6
+            weight = torch.rand(4, 6)
+        loss = lambda v: (encoder.eval()(v) * weight)[torch.arange(4), labels]  # noqa: E731
+        with pytest.raises(ClosureError, match=r"\.clone\(\).*Trainer\(inference_mode=False\)"):
+            aug(x, loss_fn=loss)
+        weight, labels = weight.clone(), labels.clone()
+        assert not torch.equal(aug(x, loss_fn=loss), x)
+
+    def test_a_transform_made_there_works_anywhere(self, x, loss_fn, folder):
+        from idaa_transforms.autoencoders import ConvVAE
+
+        with torch.inference_mode():
+            made = [IDAATransform(ConvVAE(16, 8, width=8)), IDAATransform.from_pretrained(folder), CLAETransform()]
+        for aug in made:
+            assert not torch.equal(aug(x, loss_fn=loss_fn), x)
+            with torch.inference_mode():
+                assert not torch.equal(aug(x.clone(), loss_fn=loss_fn), x)
+
+
+class TestClosuresMayWriteToTheViews:
+    """They get a copy that is no leaf, whatever p and whoever asks."""
+
+    @pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+    def test_in_place(self, p, x, vae):
+        aug, before = IDAATransform(vae, p=p), x.clone()
+        in_place = lambda v: square(v.sub_(0.5).div_(0.25))  # noqa: E731
+        plain = lambda v: square((v - 0.5) / 0.25)  # noqa: E731
+        for seed in range(3):
+            views = [aug(x, loss_fn=f, generator=torch.Generator().manual_seed(seed)) for f in (in_place, plain)]
+            assert torch.equal(*views)
+        assert torch.equal(*[aug.explain(x, loss_fn=f).views for f in (in_place, plain)])
+        found = aug.explain(x, loss_fn=in_place)
+        torch.testing.assert_close(found.loss_before, plain(x))
+        assert torch.equal(x, before)
+
+    def test_what_a_closure_kept_is_not_the_result(self, x, aug):
+        kept = []
+        views = aug(x, loss_fn=lambda v: (kept.append(v), square(v))[1])
+        found = aug.explain(x, loss_fn=lambda v: (kept.append(v), square(v))[1])
+        for tensor in kept:
+            with torch.no_grad():
+                tensor.fill_(7.0)
+        for result in (x, views, found.views, found.residual):
+            assert not (result == 7).any()
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_in_the_closure(reentrant, x, aug, encoder):
+    from torch.utils.checkpoint import checkpoint
+
+    encoder.eval()
+    loss = lambda v: checkpoint(encoder, v, use_reentrant=reentrant)[:, 0]  # noqa: E731
+    views = aug(x, loss_fn=loss)
+    torch.testing.assert_close(views, aug(x, loss_fn=lambda v: encoder(v)[:, 0]))
+    assert all(p.grad is None for p in encoder.parameters())

@@ -16,7 +16,7 @@ class TestFolder:
     def test_round_trip_is_exact(self, folder, x, loss_fn):
         aug = IDAATransform(tiny_vae(), 0.2, norm="l2", steps=2, clip=(0.0, 1.0))
         again = IDAATransform.from_pretrained(folder)
-        assert again.settings() == aug.settings()
+        assert again.settings.saved() == aug.settings.saved()
         assert again.autoencoder.config == aug.autoencoder.config
         for key, value in aug.state_dict().items():
             assert torch.equal(again.state_dict()[key], value), key
@@ -24,7 +24,7 @@ class TestFolder:
 
     def test_arguments_go_before_what_was_saved(self, folder):
         aug = IDAATransform.from_pretrained(str(folder), eps=0.7, steps=1, p=0.5)
-        assert aug.settings() == {"eps": 0.7, "norm": "l2", "p": 0.5, "clip": (0.0, 1.0)}
+        assert aug.settings.saved() == {"eps": 0.7, "norm": "l2", "p": 0.5, "clip": (0.0, 1.0)}
 
     def test_subfolder(self, folder):
         assert IDAATransform.from_pretrained(folder.parent, subfolder="vae").eps == 0.2
@@ -38,7 +38,7 @@ class TestFolder:
 
     def test_half_precision_storage(self, folder, x, loss_fn):
         aug = IDAATransform.from_pretrained(folder)
-        hub.save(aug.autoencoder, folder, aug.settings(), torch.float16)
+        hub.save(aug.autoencoder, folder, aug.settings.saved(), torch.float16)
         assert load_file(folder / WEIGHTS)["to_mean.weight"].dtype == torch.float16
         half = IDAATransform.from_pretrained(folder)
         assert half.autoencoder.to_mean.weight.dtype == torch.float32

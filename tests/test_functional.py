@@ -46,9 +46,10 @@ def test_given_gradient_equals_the_loss_from_zero(x, vae, loss_fn):
 def test_the_loss_rises_and_the_residual_stays(x, vae, loss_fn, norm, start, steps):
     found = idaa(x, *parts(vae), loss_fn, eps=0.5, norm=norm, steps=steps, start=start)
     assert (loss_fn(found.views) > loss_fn(x)).all()
-    torch.testing.assert_close(found.views - vae.decode(found.latent + found.delta), x - vae.decode(found.latent))
-    torch.testing.assert_close(found.residual, x - found.reconstruction)
-    assert not any(t.requires_grad for t in found)
+    split = found.split
+    torch.testing.assert_close(found.views - vae.decode(split.latent + found.delta), x - vae.decode(split.latent))
+    torch.testing.assert_close(split.residual, x - split.reconstruction)
+    assert not any(t.requires_grad for t in (found.views, found.delta, split.latent, split.residual, found.gradient))
     assert found.finite.all()
 
 
@@ -107,7 +108,7 @@ def test_a_signal_with_its_own_autoencoder():
     x = torch.randn(6, 2, 20)
     loss = lambda v: head(v.mean(2)).square().sum(1)  # noqa: E731
     found = idaa(x, down, up, loss, eps=torch.linspace(0.1, 0.6, 6), norm="l2", steps=3)
-    assert found.latent.shape == (6, 3, 10)
+    assert found.split.latent.shape == (6, 3, 10)
     assert (loss(found.views) > loss(x)).all()
     assert (found.delta.flatten(1).norm(dim=1) <= torch.linspace(0.1, 0.6, 6)).all()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms import CLAETransform, Guard, IDAATransform
 from idaa_transforms.kornia import RandomIDAA
 
 VAE = tiny_vae()
@@ -43,7 +43,7 @@ def similarity(views, x):
 def test_every_row_meets_the_threshold_or_is_x(seed, batch, eps, threshold, halvings, steps, p, scale, chunk_size):
     x = torch.rand(batch, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
     options = {"steps": steps, "p": p, "scale": scale, "chunk_size": chunk_size}
-    guarded = IDAATransform(VAE, eps, guard=judge, min_similarity=threshold, halvings=halvings, **options)
+    guarded = IDAATransform(VAE, eps, guard=Guard(judge, threshold, halvings), **options)
     free = IDAATransform(VAE, eps, **options)
     views, unguarded = (aug(x, loss_fn=loss, generator=torch.Generator().manual_seed(seed)) for aug in (guarded, free))
     same = (views == x).flatten(1).all(1)
@@ -58,8 +58,7 @@ def test_every_row_meets_the_threshold_or_is_x(seed, batch, eps, threshold, halv
 
 def test_deltas_are_halved_alone_and_the_residual_stays(x):
     free, guarded = (
-        IDAATransform(VAE, 2.0, mean=VAE.mean, std=VAE.std, **options)
-        for options in ({}, {"guard": judge, "min_similarity": 0.9})
+        IDAATransform(VAE, 2.0, mean=VAE.mean, std=VAE.std, **options) for options in ({}, {"guard": Guard(judge, 0.9)})
     )
     before, after = (aug.explain(x, loss_fn=loss) for aug in (free, guarded))
     halved = torch.log2(before.delta.abs().amax(1) / after.delta.abs().amax(1))
@@ -73,12 +72,12 @@ def test_deltas_are_halved_alone_and_the_residual_stays(x):
 
 
 def test_a_judge_that_always_agrees_and_one_that_never_does(x):
-    always = IDAATransform(VAE, 1.0, guard=lambda v: torch.ones(len(v), 2), min_similarity=0.999)
+    always = IDAATransform(VAE, 1.0, guard=Guard(lambda v: torch.ones(len(v), 2), 0.999))
     assert torch.equal(always(x, loss_fn=loss), IDAATransform(VAE, 1.0)(x, loss_fn=loss))
     assert always.stats() | {"calls": 0} == {
         "calls": 0, "attacked": 4, "unchanged": 0, "guard_passes": 2, "weakened": 0, "refused": 0,
     }  # fmt: skip
-    never = IDAATransform(VAE, 1.0, guard=lambda v: torch.full((len(v), 2), torch.nan), min_similarity=-1.0, halvings=2)
+    never = IDAATransform(VAE, 1.0, guard=Guard(lambda v: torch.full((len(v), 2), torch.nan), -1.0, 2))
     assert torch.equal(never(x, loss_fn=loss), x)
     assert never.stats()["refused"] == 4
     assert never.stats()["guard_passes"] == 4
@@ -87,7 +86,7 @@ def test_a_judge_that_always_agrees_and_one_that_never_does(x):
 def test_the_judge_is_the_callers(x, folder):
     network = Encoder().train()
     before = copy.deepcopy(network.state_dict())
-    aug = IDAATransform(VAE, 1.0, guard=network, min_similarity=0.999)
+    aug = IDAATransform(VAE, 1.0, guard=Guard(network, 0.999))
     aug(x, loss_fn=loss)
     assert all(module.training for module in (network, network.body, network.body[1]))
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
@@ -102,7 +101,7 @@ def test_the_judge_is_the_callers(x, folder):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_dtypes_clip_and_clae(x, dtype):
     x = x.to(dtype)
-    views = CLAETransform(0.5, clip=(0.0, 1.0), guard=judge, min_similarity=0.8)(x, loss_fn=loss)
+    views = CLAETransform(0.5, clip=(0.0, 1.0), guard=Guard(judge, 0.8))(x, loss_fn=loss)
     assert views.dtype == dtype
     assert (views >= 0).all()
     assert (views <= 1).all()
@@ -111,9 +110,9 @@ def test_dtypes_clip_and_clae(x, dtype):
 
 
 def test_in_kornia(x):
-    aug = RandomIDAA(VAE, 2.0, p=1.0, guard=judge, min_similarity=0.9)
+    aug = RandomIDAA(VAE, 2.0, p=1.0, guard=Guard(judge, 0.9))
     views = aug(x, loss_fn=loss)
-    expected = IDAATransform(VAE, 2.0, guard=judge, min_similarity=0.9)(x, loss_fn=loss)
+    expected = IDAATransform(VAE, 2.0, guard=Guard(judge, 0.9))(x, loss_fn=loss)
     torch.testing.assert_close(views, expected, atol=1e-6, rtol=0)
     assert torch.equal(aug(x, params=aug._params), views)
     assert aug.stats()["guard_passes"] > 1
@@ -121,7 +120,7 @@ def test_in_kornia(x):
 
 def test_inference_mode(x):
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
-    aug = IDAATransform(VAE, 2.0, guard=network, min_similarity=0.9)
+    aug = IDAATransform(VAE, 2.0, guard=Guard(network, 0.9))
     expected = aug(x, loss_fn=loss)
     with torch.inference_mode():
         torch.testing.assert_close(aug(x, loss_fn=loss), expected)
@@ -130,16 +129,20 @@ def test_inference_mode(x):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"guard": judge}, ValueError, "belong together"),
-        ({"min_similarity": 0.9}, ValueError, "belong together"),
-        ({"guard": "resnet18", "min_similarity": 0.9}, TypeError, "guard is a str; it must be a callable"),
-        ({"guard": judge, "min_similarity": 1.5}, ValueError, "min_similarity=1.5 is a cosine"),
-        ({"guard": judge, "min_similarity": 0.5, "halvings": -1}, ValueError, "halvings=-1 must be a whole number"),
+        (("resnet18", 0.9), TypeError, "judge is a str; it must be a callable"),
+        ((judge, 1.5), ValueError, "min_similarity=1.5 is a cosine"),
+        ((judge, "0.9"), ValueError, "min_similarity='0.9' is a cosine"),
+        ((judge, 0.5, -1), ValueError, "halvings=-1 must be a whole number"),
     ],
 )
 def test_what_is_said_of_wrong_arguments(options, error, message):
     with pytest.raises(error, match=message):
-        IDAATransform(VAE, **options)
+        Guard(*options)
+
+
+def test_a_judge_alone_is_no_guard():
+    with pytest.raises(TypeError, match=r"guard is a function; .*guard=Guard\(judge, 0.95\)"):
+        IDAATransform(VAE, guard=judge)
 
 
 def test_a_config_cannot_name_a_judge(folder):

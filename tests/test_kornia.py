@@ -40,7 +40,7 @@ def test_replay_is_bit_exact_without_closure_or_autoencoder(make, x, loss_fn):
     torch.manual_seed(1)
     views = aug(x, loss_fn=loss_fn)
     assert 0 < changed(views, x).sum() < 4
-    aug.attack.codec = None
+    aug.attack._hidden = (None,)  # no autoencoder any more
     assert torch.equal(aug(x, params=aug._params), views)
 
 
@@ -181,6 +181,88 @@ class TestContainers:
         with aug.bound(loss_fn):
             _, turned = pipeline(x, mask)
         assert set(turned.unique().tolist()) == {0.0, 1.0}
+
+
+class TestSeveralImages:
+    """Two batches of one call get changes of their own, and a replay knows which is whose."""
+
+    def test_in_one_container(self, make, x, loss_fn):
+        aug, other = make(p=1.0), x.flip(0).flip(-1) * 0.9
+        pipeline = K.AugmentationSequential(aug, data_keys=["input", "input"])
+        with aug.bound(loss_fn):
+            views = pipeline(x, other)
+            alone = [aug(x), aug(other)]
+        for found, expected in zip(views, alone, strict=True):
+            assert torch.equal(found, expected)
+        first, second = pipeline(x, other, params=pipeline._params)
+        assert torch.equal(first, views[0])
+        assert torch.equal(second, views[1])
+        with pytest.raises(ValueError, match="hold the changes of 2 batches, and none of these images"):
+            pipeline(x + 0.01, other, params=pipeline._params)
+
+    def test_params_that_hold_a_change_are_not_attacked_again(self, make, x, loss_fn):
+        aug = make(p=1.0)
+        params = aug.forward_parameters(x.shape)
+        aug(x, params=params, loss_fn=loss_fn)
+        for source in ({"loss_fn": lambda v: -loss_fn(v)}, {"grad": x}):
+            with pytest.raises(ValueError, match="params hold the change of an earlier call"):
+                aug(x.flip(0), params=params, **source)
+        assert torch.equal(aug(x, params=params), aug(x, loss_fn=loss_fn))  # both cures
+        fresh = aug.forward_parameters(x.shape)
+        assert torch.equal(aug(x, params=fresh, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))
+
+
+class TestBind:
+    @pytest.mark.parametrize("same_on_batch", [False, True])
+    def test_replays_in_containers_as_bound_does(self, make, x, loss_fn, same_on_batch):
+        aug = make(p=0.5, same_on_batch=same_on_batch)
+        pipeline = K.AugmentationSequential(K.RandomHorizontalFlip(p=0.5), aug.bind(loss_fn), data_keys=["input"])
+        for seed in range(6):
+            torch.manual_seed(seed)
+            views = pipeline(x)
+            chosen = pipeline._params[1].data["batch_prob"] > 0.5
+            assert not same_on_batch or len(set(chosen.tolist())) == 1
+            assert torch.equal(pipeline(x, params=pipeline._params), views)
+            flipped = K.AugmentationSequential(K.RandomHorizontalFlip(p=0.5), aug, data_keys=["input"])
+            torch.manual_seed(seed)
+            with aug.bound(loss_fn):
+                assert torch.equal(flipped(x), views)
+
+    def test_one_closure_each(self, make, x, loss_fn):
+        aug = make(p=1.0)
+        mine = aug.bind(loss_fn)
+        assert repr(mine).endswith(".bind(loss)")
+        with pytest.raises(TypeError, match="has its closure"):
+            mine.bind(loss_fn)
+        with mine.bound(loss_fn), pytest.raises(ValueError, match="bound twice"):
+            mine(x)
+        assert torch.equal(aug.bind(lambda v: -loss_fn(v))(x), aug(x, loss_fn=lambda v: -loss_fn(v)))
+
+
+class TestAsKorniasOwn:
+    """What kornia's generic tests ask of each augmentation."""
+
+    def test_params_without_a_draw_take_all_rows(self, make, x, loss_fn):
+        aug = make(p=0.5)
+        params = {}
+        assert torch.equal(aug(x, params=params, loss_fn=loss_fn), make(p=1.0)(x, loss_fn=loss_fn))
+        assert params["batch_prob"].all()
+
+    def test_apply_transform_with_fresh_params(self, make, x, loss_fn):
+        aug = make(p=1.0)
+        params = aug.forward_parameters(x.shape)
+        with aug.bound(loss_fn):
+            view = aug.apply_transform(x, params, aug.flags)
+        assert torch.equal(view, aug(x, loss_fn=loss_fn))
+        with pytest.raises(ValueError, match="nothing to maximise"):
+            aug.apply_transform(x, aug.forward_parameters(x.shape), aug.flags)
+
+    def test_no_selected_row_asks_for_no_closure(self, make, x):
+        assert torch.equal(make(p=0.0)(x), x)
+        assert torch.equal(K.AugmentationSequential(make(p=0.0), data_keys=["input"])(x), x)
+
+    def test_an_empty_batch(self, make, x, loss_fn):
+        assert make(p=1.0)(x[:0], loss_fn=loss_fn).shape == (0, 3, 16, 16)
 
 
 def test_from_pretrained_with_saved_settings(tmp_path, x, loss_fn):

@@ -66,7 +66,7 @@ def test_push_and_back_is_exact(server, folder, x, loss_fn, monkeypatch, capsys)
     assert set(server.files["me/by-command"]["main"]) == {CONFIG, WEIGHTS, "README.md"}
     for name in ("me/pushed", "me/by-command"):
         again = IDAATransform.from_pretrained(name)
-        assert again.settings() == aug.settings()
+        assert again.settings.saved() == aug.settings.saved()
         for key, value in aug.state_dict().items():
             assert torch.equal(again.state_dict()[key], value), key
         assert torch.equal(again(x, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))

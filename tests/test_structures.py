@@ -3,6 +3,7 @@
 import itertools
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_vae
@@ -11,6 +12,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms.autoencoders import Wrapped
 
 
 def test_tuples_dicts_and_labels(x, aug, loss_fn):
@@ -136,3 +138,26 @@ def test_containers_inputs_pickles_and_devices(container, kind, pickled, x, devi
     view = out["image"] if kind == "dict" else out[0] if kind == "pair" else out
     assert type(view) is type(image)
     assert torch.equal(view.as_subclass(torch.Tensor), expected)
+
+
+def test_inputs_without_images_pass_as_in_torchvision():
+    aug, labels = IDAATransform(tiny_vae()), np.arange(3)
+    assert aug("text") == "text"
+    assert aug(labels) is labels
+    assert aug({"label": 3, "name": "a"}) == {"label": 3, "name": "a"}
+
+
+def test_a_clip_of_no_frames():
+    aug, clip = IDAATransform(tiny_vae()), tv_tensors.Video(torch.rand(2, 0, 3, 16, 16))
+    assert aug(clip, loss_fn=lambda v: v.sum()).shape == clip.shape
+
+
+def test_frames_that_are_no_multiple_of_the_factor():
+    """Padded frame by frame, each as the same frame alone."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 3, 2, stride=2))
+    aug = IDAATransform(Wrapped(net[0], net[1], factor=2), 0.1)
+    clips = torch.rand(2, 3, 3, 17, 11, generator=torch.Generator().manual_seed(0))
+    loss = lambda v: (v - 0.3).square().flatten(1).sum(1)  # noqa: E731
+    views = aug(tv_tensors.Video(clips), loss_fn=loss)
+    frames = aug(clips.flatten(0, 1), loss_fn=loss)
+    torch.testing.assert_close(views.as_subclass(torch.Tensor).flatten(0, 1), frames)

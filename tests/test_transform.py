@@ -211,13 +211,6 @@ def test_copies_and_pickles_give_the_same_views(x, vae, loss_fn, copier, make):
     assert torch.equal(again(x, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))
 
 
-def test_state_dict_round_trip(x, loss_fn):
-    aug, other = IDAATransform(tiny_vae(seed=0)), IDAATransform(tiny_vae(seed=1))
-    assert not torch.equal(other(x, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))
-    other.load_state_dict(aug.state_dict())
-    assert torch.equal(other(x, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))
-
-
 def test_the_autoencoder_is_frozen_and_stays_in_eval(vae):
     model = nn.Sequential(IDAATransform(vae.train()), nn.BatchNorm2d(3)).train()
     assert model[1].training
@@ -229,7 +222,7 @@ def test_the_autoencoder_is_frozen_and_stays_in_eval(vae):
 def test_repr_is_one_line_that_says_what_is_not_default(vae):
     assert repr(IDAATransform(vae)) == "IDAATransform(ConvVAE, eps=0.1)"
     assert repr(IDAATransform(vae, 0.2, steps=3, p=0.5)) == "IDAATransform(ConvVAE, eps=0.2, steps=3, p=0.5)"
-    assert repr(CLAETransform()) == "CLAETransform(eps=0.03)"
+    assert repr(CLAETransform()) == "CLAETransform(eps=0.006)"
 
 
 def test_a_change_of_eps_counts_from_the_next_call(x, aug, loss_fn):

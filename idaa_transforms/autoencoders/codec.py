@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,17 +34,29 @@ def _kept(network: Network) -> Network:
     return lambda autoencoder, x: tree_map(torch.clone, network(autoencoder, x))
 
 
+def _outside_inference(autoencoder: nn.Module) -> nn.Module:
+    """``autoencoder`` with copies of the tensors that inference mode made, which autograd refuses, put in place."""
+    for module in autoencoder.modules():
+        for held in (module._parameters, module._buffers):
+            for name, tensor in cast(dict[str, Any], held).items():
+                if tensor is not None and tensor.is_inference():
+                    held[name] = nn.Parameter(tensor.clone()) if isinstance(tensor, nn.Parameter) else tensor.clone()
+    return autoencoder
+
+
 class Codec(nn.Module):
     """A frozen autoencoder that takes and gives images in the caller's own space.
 
     Args:
-        autoencoder: frozen here, for good, and kept in eval mode, also through ``.train()``.
+        autoencoder: frozen here, for good, and in eval mode.
         mean, std: per channel, what the caller's images are normalised by; None for images in [0, 1].
     """
 
     _scale: Tensor
     _shift: Tensor
+    _ours: Tensor
 
+    @torch.inference_mode(False)
     def __init__(self, autoencoder: Autoencoder, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
         super().__init__()
         if not (isinstance(autoencoder, nn.Module) and isinstance(autoencoder, Autoencoder)):
@@ -52,20 +64,30 @@ class Codec(nn.Module):
                 f"autoencoder is a {type(autoencoder).__name__}; it must be an nn.Module with encode, decode, "
                 "mean, std and latent_scale. For weights by name use IDAATransform.from_pretrained"
             )
-        self.autoencoder = autoencoder.requires_grad_(False).eval()
+        self.autoencoder = _outside_inference(autoencoder).requires_grad_(False).eval()
         self._mean: Network = _mean
         self._posterior: Network = _posterior
         self._image: Network = _image
-        channels = len(autoencoder.mean)
-        if channels and mean and len(mean) != channels:
+        channels = len(autoencoder.mean) or len(mean or ())  # an autoencoder without any takes what there is
+        if mean and len(mean) != channels:
             raise ValueError(f"mean={mean} and std={std} must have one number for each of the {channels} channels")
         # x * scale + shift is what the autoencoder takes. Buffers, because making them at each call would wait for the
         # device; not persistent, because they follow from the arguments.
-        ours = torch.tensor([mean or [0.0] * channels, std or [1.0] * channels], dtype=torch.float64)[:, :channels]
-        theirs = torch.tensor([list(autoencoder.mean), list(autoencoder.std)], dtype=torch.float64)
-        self._same = torch.equal(ours, theirs)
+        ours = torch.tensor([mean or [0.0] * channels, std or [1.0] * channels], dtype=torch.float64)
+        theirs = torch.tensor([[0.0] * channels, [1.0] * channels], dtype=torch.float64)
+        if len(autoencoder.mean):
+            theirs = torch.tensor([list(autoencoder.mean), list(autoencoder.std)], dtype=torch.float64)
+        self._same, self._normalised = torch.equal(ours, theirs), mean is not None
         self.register_buffer("_scale", (ours[1] / theirs[1]).float().view(-1, 1, 1), persistent=False)
         self.register_buffer("_shift", ((ours[0] - theirs[0]) / theirs[1]).float().view(-1, 1, 1), persistent=False)
+        self.register_buffer("_ours", ours.float().view(2, -1, 1, 1), persistent=False)
+
+    def from_unit(self, values: tuple[float, float]) -> tuple[float | Tensor, float | Tensor]:
+        """``values`` of images in [0, 1], in the caller's space: numbers, or tensors (C, 1, 1)."""
+        if not self._normalised:
+            return values
+        low, high = ((value - self._ours[0]) / self._ours[1] for value in values)
+        return low, high
 
     def compile(self, **options: Any) -> None:
         """Compile ``encode`` and ``decode`` of the autoencoder, each as one graph for batches of any size.
@@ -107,13 +129,15 @@ class Codec(nn.Module):
         return mean.unflatten(0, x.shape[:-3]), sd.unflatten(0, x.shape[:-3])
 
     def _encode(self, x: Tensor, network: Network) -> Any:
+        if self.autoencoder.training:  # it is somebody else's module as well, and that went into train mode
+            self.autoencoder.eval()
         with torch.autocast(x.device.type, enabled=False):
             if not self._same:
                 x = torch.addcmul(self._shift, x.to(torch.promote_types(x.dtype, torch.float32)), self._scale)
-            x = x.to(self.dtype or x.dtype)
+            x = x.to(self.dtype or x.dtype).flatten(0, -4)
             height, width = (-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-2:])
             x = functional.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
-            return network(self.autoencoder, x.flatten(0, -4))
+            return network(self.autoencoder, x)
 
     def decode(self, z: Tensor, shape: Sequence[int]) -> Tensor:
         """Latents to images, or clips, whose ``shape`` ends like this one, in float32 at least."""
@@ -123,8 +147,3 @@ class Codec(nn.Module):
             image = image.to(torch.promote_types(image.dtype, torch.float32))
             image = image[..., : shape[-2], : shape[-1]]
             return image if self._same else (image - self._shift) / self._scale
-
-    def train(self, mode: bool = True) -> Self:
-        """Set the flag of this module alone: the autoencoder stays in eval mode."""
-        self.training = mode
-        return self

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -12,7 +11,8 @@ from torch import nn
 
 from .functional import Loss
 
-_bound: ContextVar[Mapping[int, Loss]] = ContextVar("idaa_transforms.bound", default=types.MappingProxyType({}))
+Binding = tuple[object, Any]  # a transform, and its closure or a list of them
+_bindings: ContextVar[tuple[Binding, ...]] = ContextVar("idaa_transforms.bindings", default=())
 
 
 class Bindable:
@@ -24,25 +24,26 @@ class Bindable:
 
         Blocks nest: the innermost counts. A ``loss_fn=`` or ``grad=`` of the call itself goes first.
         """
-        token = _bound.set({**_bound.get(), id(self): loss_fn})
+        mine = (self, loss_fn)
+        _bindings.set((*_bindings.get(), mine))
         try:
             yield
-        finally:
-            _bound.reset(token)
+        finally:  # this one alone: blocks in generators need not end in the order in which they began
+            _bindings.set(tuple(each for each in _bindings.get() if each is not mine))
 
-    def bind(self, loss_fn: Loss) -> Bound:
+    def bind(self, loss_fn: Loss) -> Any:
         """``nn.Sequential(flip, aug.bind(nce), crop)``: a module that calls this transform with ``loss_fn``."""
-        return Bound(self, loss_fn)
+        return WithClosure(self, loss_fn)
 
-    def _given_or_bound(self, loss_fn: Any, grad: Any) -> Any:
+    def closure(self, loss_fn: Any, grad: Any) -> Any:
         """The closure of a call: its own, or where it has neither that nor a gradient, the one bound."""
         return self._bound_loss() if loss_fn is None and grad is None else loss_fn
 
     def _bound_loss(self) -> Loss | None:
-        return _bound.get().get(id(self))
+        return next((loss_fn for owner, loss_fn in reversed(_bindings.get()) if owner is self), None)
 
 
-class Bound(nn.Module):
+class WithClosure(nn.Module):
     """A transform with its closure, as one module. See :meth:`Bindable.bind`."""
 
     def __init__(self, transform: Any, loss_fn: Loss) -> None:
@@ -50,7 +51,7 @@ class Bound(nn.Module):
         self.transform = transform
         self._loss_fn = (loss_fn,)  # in a tuple, so that a module is not registered: it belongs to the caller
 
-    def bind(self, loss_fn: Loss) -> Bound:
+    def bind(self, loss_fn: Loss) -> Any:
         """Refused: one closure a transform."""
         raise TypeError(f"{self!r} has its closure; bind another to the transform itself: .transform.bind(...)")
 

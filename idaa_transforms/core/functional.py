@@ -19,23 +19,48 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .ascent import Ball, Norm, Start
-from .checks import NO_PATH, ClosureError, check_loss
+from .direction import INFERENCE, NO_PATH, ClosureError, check_loss
 
 Loss = Callable[[Tensor], Tensor]
 Network = Callable[[Tensor], Any]
+Clip = tuple[float | Tensor, float | Tensor] | None
+
+
+class Split(NamedTuple):
+    """x, split by an autoencoder into what its bottleneck carries and the rest; and the view at any delta."""
+
+    decode: Network
+    latent: Tensor  # z = E(x)
+    unit: Tensor  # of delta, like the latent or a scalar
+    reconstruction: Tensor  # G = D(z)
+    residual: Tensor  # R = x - G
+    clip: Clip
+    dtype: torch.dtype  # of x
+
+    def view(self, delta: Tensor) -> Tensor:
+        """x' = R + D(z + unit * delta)."""
+        return self.compose(self.decode(self.latent + self.unit * delta))
+
+    def compose(self, image: Tensor) -> Tensor:
+        """R + image, clamped where a range is given."""
+        return clamped(self.residual + image, self.clip).to(self.dtype)
+
+    def rows(self, rows: Tensor) -> Split:
+        """The same for some of the rows."""
+        unit = self.unit[rows] if self.unit.ndim else self.unit
+        return self._replace(
+            latent=self.latent[rows], unit=unit, reconstruction=self.reconstruction[rows], residual=self.residual[rows]
+        )
 
 
 class Views(NamedTuple):
     """What :func:`idaa` found, detached and with the batch first."""
 
-    views: Tensor  # x' = residual + D(latent + delta), like x
-    reconstruction: Tensor  # G = D(latent)
-    residual: Tensor  # R = x - G
-    latent: Tensor  # z = E(x)
-    delta: Tensor  # the step, ||delta||_p <= eps; in the latent it is unit * delta
+    views: Tensor  # x' = R + D(z + unit * delta), like x
+    delta: Tensor  # the step, ||delta||_p <= eps
+    split: Split
     gradient: Tensor  # of the loss, with respect to the first view it saw
     finite: Tensor  # (B,), False where no finite direction was found and the row of views is x
-    unit: Tensor  # of delta, like the latent or a scalar
 
 
 @torch.inference_mode(False)
@@ -52,7 +77,7 @@ def idaa(
     steps: int = 1,
     step_size: float | Tensor | None = None,
     start: Start = "zero",
-    clip: tuple[float, float] | None = None,
+    clip: Clip = None,
     target_gain: float | None = None,
     generator: torch.Generator | None = None,
     chunk_size: int | None = None,
@@ -73,7 +98,8 @@ def idaa(
         norm: ``"linf"`` or ``"l2"``: which norm of delta eps bounds.
         step_size: length of a step, a float or (B,). Default: ``min(1, 2.5 / steps) * eps`` (Madry et al., 2018).
         start: ``"zero"``, as in the paper, or ``"uniform"``, a random point of the ball.
-        clip: range to clamp views to. The gradient passes as if it were not there.
+        clip: range to clamp views to: numbers, or tensors that broadcast to x. The gradient passes as if it were not
+            there.
         target_gain: raise the loss of a row by about this much instead of by all that eps allows: from the first
             gradient, to first order, follows the radius that does. Needs a zero start.
         generator: of the random start.
@@ -86,12 +112,6 @@ def idaa(
     encode, decode = in_chunks(encode, chunk_size), in_chunks(decode, chunk_size)
     ball = Ball(eps, norm)
 
-    def view(image: Tensor) -> Tensor:
-        return recompose(residual, image, clip, x.dtype)
-
-    def slope(view: Tensor) -> Tensor:
-        return grad if loss_fn is None else input_gradient(loss_fn, view)  # type: ignore[return-value]
-
     encoded = encode(x)
     latent, unit = encoded if isinstance(encoded, tuple) else (encoded, torch.ones((), device=x.device))
     latent = latent.to(torch.promote_types(latent.dtype, torch.float32))
@@ -103,35 +123,44 @@ def idaa(
         if step == 0:
             reconstruction = image.detach() if start == "zero" else decode(latent)
             residual = x.to(torch.promote_types(x.dtype, torch.float32)) - reconstruction
-        gradient = slope(view(image.detach()))
+            split = Split(decode, latent, unit, reconstruction, residual, clip, x.dtype)
+        gradient = grad if loss_fn is None else input_gradient(loss_fn, split.compose(image.detach()))
         if step == 0:
             first = gradient
-        (direction,) = torch.autograd.grad(image, delta, gradient.to(image))
+        (direction,) = torch.autograd.grad(image, delta, gradient.to(image))  # type: ignore[union-attr]
         finite &= direction.isfinite().flatten(1).all(1)
         direction = _where(finite, direction, torch.zeros_like(direction))
         if step == 0 and target_gain is not None:
             ball = ball.shrunk(direction, target_gain)
         delta = ball.step(delta.detach(), direction, min(1, 2.5 / steps) * ball.eps if step_size is None else step_size)
-    views = _where(finite, view(decode(latent + unit * delta)), x)
-    return Views(views, reconstruction, residual, latent, delta, first, finite, unit)
-
-
-def recompose(residual: Tensor, image: Tensor, clip: tuple[float, float] | None, dtype: torch.dtype) -> Tensor:
-    """The view: residual + image, clamped where a range is given."""
-    out = residual + image
-    return (out if clip is None else out.clamp(*clip)).to(dtype)
+    views = _where(finite, split.view(delta), x)
+    return Views(views, delta, split, first, finite)  # type: ignore[arg-type]
 
 
 def input_gradient(loss_fn: Loss, view: Tensor) -> Tensor:
-    """The gradient of ``loss_fn(view)`` with respect to ``view``. No gradient of a parameter is computed."""
+    """The gradient of ``loss_fn(view)`` with respect to ``view``. No gradient of a parameter is computed, except by a
+    model under reentrant checkpointing, which knows no other way back."""
+    gradient: Tensor | None
     with torch.enable_grad():
-        view = view.detach().requires_grad_()
-        loss = loss_fn(view)
-        check_loss(loss, view)
-        (gradient,) = torch.autograd.grad(loss.sum(), view, allow_unused=True)
+        leaf = view.detach().requires_grad_()
+        try:
+            loss = check_loss(loss_fn(leaf.clone()), view)  # a copy and no leaf: it may be written to
+            (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
+        except RuntimeError as error:
+            if "inference tensor" in str(error).lower():
+                raise ClosureError(INFERENCE) from error
+            if "checkpoint" not in str(error).lower():
+                raise
+            loss_fn(leaf.clone()).sum().backward()
+            gradient = leaf.grad
     if gradient is None:
         raise ClosureError(NO_PATH)
     return gradient
+
+
+def clamped(view: Tensor, clip: Clip) -> Tensor:
+    """``view`` within the range, or as it is where there is none."""
+    return view if clip is None else view.clamp(*clip)  # type: ignore[arg-type]
 
 
 def outside_inference(x: Tensor) -> Tensor:

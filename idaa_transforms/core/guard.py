@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .functional import Network, Views, recompose
+from .checks import is_number
+from .functional import Views
 from .shield import untouched
 
 Judge = Callable[[Tensor], Tensor]
@@ -38,11 +39,17 @@ class Guard:
     """
 
     def __init__(self, judge: Judge, min_similarity: float, halvings: int = 3) -> None:
-        self.judge, self.min_similarity, self.halvings = judge, min_similarity, halvings
+        if not callable(judge):
+            raise TypeError(f"judge is a {type(judge).__name__}; it must be a callable: images to features (B, D)")
+        if not is_number(min_similarity) or not -1 <= min_similarity <= 1:
+            raise ValueError(f"min_similarity={min_similarity!r} is a cosine; it must lie in [-1, 1]")
+        if type(halvings) is not int or halvings < 0:
+            raise ValueError(f"halvings={halvings!r} must be a whole number of at least 0")
+        self.judge, self.min_similarity, self.halvings = judge, float(min_similarity), halvings
         self._passes = self._weakened = self._refused = 0
 
     @torch.no_grad()
-    def keep(self, x: Tensor, found: Views, decode: Network, clip: tuple[float, float] | None) -> Views:
+    def keep(self, x: Tensor, found: Views) -> Views:
         """``found`` for ``x`` (B, ...), with ``views`` and ``delta`` of the rows that failed made smaller."""
         views, delta = found.views.clone(), found.delta.clone()
         with judging(self.judge):
@@ -53,9 +60,7 @@ class Guard:
                 if not len(failed):
                     break
                 delta[failed] /= 2
-                unit = found.unit[failed] if found.unit.ndim else found.unit
-                image = decode(found.latent[failed] + unit * delta[failed])
-                views[failed] = recompose(found.residual[failed], image, clip, x.dtype)
+                views[failed] = found.split.rows(failed).view(delta[failed])
                 failed = failed[self._failed(views[failed], identity[failed])]
         views[failed], delta[failed] = x[failed], 0
         self._weakened, self._refused = self._weakened + first - len(failed), self._refused + len(failed)

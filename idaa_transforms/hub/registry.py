@@ -11,7 +11,7 @@ import torch
 
 from ..autoencoders.diffusers import WEIGHTS as DIFFUSERS_WEIGHTS
 from ..autoencoders.diffusers import load_diffusers
-from ..core.settings import Settings
+from ..core.settings import SAVED
 from .folder import AUTOENCODERS, CONFIG, WEIGHTS, WeightsError, check_hash, read_config, read_weights, save
 
 __all__ = ["PRETRAINED", "WeightsError", "Where", "find", "list_pretrained", "load", "push", "save"]
@@ -81,7 +81,7 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, di
         raise WeightsError(f"{folder / CONFIG} does not describe a {build.__name__}: {error}") from error
     autoencoder.load_state_dict(read_weights(weights, autoencoder.state_dict()), assign=True)
     settings = config.get("transform", {})
-    if unknown := set(settings) - {"eps", *Settings.__annotations__}:
+    if unknown := set(settings) - SAVED:
         raise WeightsError(f"{folder / CONFIG} has unknown settings {sorted(unknown)} under 'transform'; remove them")
     return autoencoder.eval(), settings
 

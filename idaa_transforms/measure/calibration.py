@@ -148,4 +148,4 @@ def calibrate(
     finally:
         setattr(attack, vary, before)
         bar.close()
-    return Calibration(vary, measure, keep, attack.settings(), [curve[value] for value in sorted(curve)])
+    return Calibration(vary, measure, keep, attack.settings.saved(), [curve[value] for value in sorted(curve)])

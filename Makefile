@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench minimal clean
+.PHONY: demo test lint bench tables minimal clean
 
 demo: .venv/installed
 	$(BIN)/idaa demo
@@ -18,6 +18,9 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py
+
+tables: .venv/installed
+	$(BIN)/python -m benchmarks.tables
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.12")'

@@ -1,0 +1,257 @@
+"""The tables of README and docs, each taken from where its numbers stand. A number is written by hand nowhere.
+
+    make tables          # writes them
+    python -m benchmarks.tables --check
+
+A page says where a table goes by two comments, ``table: NAME`` and ``end``; what stands between them is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import table
+from idaa_transforms.core.settings import DEFAULTS, Settings
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = ("README.md", "benchmarks/README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+LICENCES = {  # what the terms of the training images allow; the code is Apache-2.0
+    "CIFAR-10": "no terms stated with the images (Krizhevsky, 2009)",
+    "CIFAR-100": "no terms stated with the images (Krizhevsky, 2009)",
+    "Tiny ImageNet": "ImageNet's terms: research only",
+}
+
+
+def read(file: Path, heading: str = "") -> list[dict[str, str]]:
+    """The first table below ``heading`` in a Markdown page, a dict of cells for each row."""
+    text = file.read_text()
+    lines = [line for line in text[text.index(heading) :].splitlines() if line.startswith("|") or not line.strip()]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _first_block(lines)]
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def _first_block(lines: list[str]) -> list[str]:
+    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
+    return lines[start:end]
+
+
+def run_of(file: Path) -> str:
+    """Where the numbers of a result come from, as a sentence."""
+    run = json.loads(file.read_text())["run"]
+    return f"`{run['command']}`, commit {run['commit']}, {run['machine']}, {run['date']}."
+
+
+# Accuracy ------------------------------------------------------------------------------------------------------------
+
+VIEWS = {
+    "none": "none",
+    "third": "a third random view",
+    "clae": "CLAE",
+    "idaa": "IDAA, `loss_fn=`",
+    "idaa-grad": "IDAA, `grad=`",
+}
+WEAK = "crop 0.4, jitter [0.4, 0.4, 0.4, 0.1]"
+STRENGTHS = {"": "the paper's", WEAK: "weak: crops from 0.4, half the jitter"}
+SSL = RESULTS / "ssl" / "table.md"
+
+
+def _ssl() -> list[dict[str, str]]:
+    return [row for row in read(SSL, "## simclr, cifar10, --scale small") if row["settings"] in STRENGTHS]
+
+
+def help_short() -> str:
+    """Accuracy by view and strength of random augmentation."""
+    columns = ("kNN", "linear", "kNN, embedding")
+    lines = [[STRENGTHS[r["settings"]], VIEWS[r["view"]], *(r[c] for c in columns)] for r in _ssl()]
+    return table(["random augmentation", "hard view beside two random ones", *columns], lines)
+
+
+def help_in_full() -> str:
+    """The same with gains over the control, and cost."""
+    columns = ("seeds", "kNN", "linear", "kNN, embedding", "linear, embedding", "kNN over third", "linear over third")
+    lines = [
+        [STRENGTHS[r["settings"]], f"`{r['view']}`", *(r[c] for c in columns), r["epoch, none = 1"]] for r in _ssl()
+    ]
+    return table(["random augmentation", "view", *columns, "time of an epoch, none = 1"], lines)
+
+
+# Cost ----------------------------------------------------------------------------------------------------------------
+
+SPEED, TARGETS = RESULTS / "speed" / "speed.md", RESULTS / "speed" / "cpu-targets.json"
+
+
+def targets() -> str:
+    """All ratios, with their targets."""
+    return f"{_as_table(read(SPEED, '## Targets, cpu'))}\n\n{run_of(TARGETS)}"
+
+
+def cost() -> str:
+    """The ratios that a user pays."""
+    shown = {
+        "views by `grad=` over a two-view": "a hard view by `grad=`, over a SimCLR step of two views",
+        "views by `loss_fn=` over the authors'": "a hard view by `loss_fn=`, over the authors' order of operations",
+        "SimCLR step with a third view by": "a whole step with a hard view as third view, over a step of two views",
+        "SimCLR step with the view in place": "a whole step with the hard view in place of one of two, over the same",
+    }
+    rows = read(SPEED, "## Targets, cpu")
+    columns = [name for name in rows[0] if name.startswith("VAE in")]
+    lines = []
+    for start, text in shown.items():
+        (row,) = (row for row in rows if row["ratio of medians"].startswith(start))
+        lines.append([text, *(row[column].removesuffix(" (missed)") for column in columns)])
+    return f"{table(['', *columns], lines)}\n\n{run_of(TARGETS)}"
+
+
+# Weights -------------------------------------------------------------------------------------------------------------
+
+
+def _weights() -> list[dict[str, Any]]:
+    from idaa_transforms import hub
+    from idaa_transforms.hub.folder import CONFIG
+
+    found = []
+    for name, about in hub.PRETRAINED.items():
+        folder = ROOT / "weights" / name
+        config = json.loads((folder / CONFIG).read_text())
+        measured = {row["what"]: row["value"] for row in read(folder / "README.md", "## Measured")}
+        wheel = f'"weights/{name}"' in (ROOT / "pyproject.toml").read_text()
+        found.append({"name": name, "data": about.data, "wheel": wheel} | config["autoencoder"] | measured)
+    return found
+
+
+def _size(row: dict[str, Any]) -> str:
+    return "x".join(map(str, row["image_size"]))
+
+
+def weights() -> str:
+    """Names, what they were trained on, and where they are."""
+    lines = [
+        [f"`{r['name']}`", f"{r['data']}, {_size(r)}", "the package" if r["wheel"] else "a clone", _licence(r)]
+        for r in _weights()
+    ]
+    return table(["name", "trained on", "comes with", "terms of the training images"], lines)
+
+
+def _licence(row: dict[str, Any]) -> str:
+    return LICENCES[row["data"]]
+
+
+def weights_in_full() -> str:
+    """The same with what was measured, from the model cards."""
+    columns = {
+        "mean squared error, normalised units": "squared error",
+        "PSNR of G(x), mean over images": "PSNR",
+        "KL(q(z given x), N(0, I)), an upper bound of I(z; x)": "KL",
+        "share of the energy of x in R(x)": "energy in R",
+    }
+    lines = [
+        [
+            *(f"`{r['name']}`", f"{r['data']}, {_size(r)}", str(r["latent_dim"]), f"{r['beta']:g}"),
+            *(r[key].removesuffix(" nats an image") for key in columns),
+            *("the package" if r["wheel"] else "a clone", _licence(r)),
+        ]
+        for r in _weights()
+    ]
+    header = ["name", "trained on", "z", "beta", *columns.values(), "comes with", "terms of the training images"]
+    return table(header, lines)
+
+
+def high_fidelity() -> str:
+    """Autoencoders that reconstruct almost perfectly."""
+    file = RESULTS / "high-fidelity.json"
+    lines = [
+        [r["autoencoder"], f"{r['size']}x{r['size']}", f"{r['psnr']:.1f}", f"{r['latent_over_image']:.3f}"]
+        + [f"{100 * r['energy_r']:.2f} %", f"{100 * r['moved']:.1f} %"]
+        for r in json.loads(file.read_text())["rows"]
+    ]
+    header = ["autoencoder", "images", "PSNR, dB", "latent / image numbers", "energy in R", "moved"]
+    return f"{table(header, lines)}\n\n{run_of(file)}"
+
+
+def sweep() -> str:
+    """Beta and the size of the latent."""
+    return f"{_as_table(read(RESULTS / 'vae-sweep.md'))}\n\n{run_of(RESULTS / 'vae-sweep.json')}"
+
+
+# Identity and settings -----------------------------------------------------------------------------------------------
+
+
+def identity() -> str:
+    """What views keep where the attacked loss rises by 0.1, on CIFAR-10."""
+    shown = {
+        "CLAE, 1 step": "CLAE",
+        "IDAA cifar10-vae, 1 step": "IDAA, `cifar10-vae`",
+        "IDAA cifar10-vae, 5 steps": "the same, five steps",
+        "IDAA cifar10-vae, 1 step, l2, posterior scale": 'the same, `scale="posterior", norm="l2"`',
+        "IDAA taef2, 1 step": "IDAA, TAEF2",
+    }
+    columns = {
+        "supervised: kept": "kept, supervised judge",
+        "supervised: found": "found, supervised judge",
+        "simclr: found": "found, SimCLR judge",
+        "their loss": "rise of the judges' own loss",
+        "L2": "L2",
+        "L2 / CLAE": "L2 over CLAE's",
+    }
+    file = RESULTS / "identity.md"
+    key = next(iter(read(file)[0]))
+    rows = {row[key]: row for row in read(file)}
+    lines = [[text, *(rows[name][c] for c in columns)] for name, text in shown.items()]
+    return f"{table([key, *columns.values()], lines)}\n\n{run_of(file.with_suffix('.json'))}"
+
+
+def settings() -> str:
+    """Every setting, from the docstring that describes it."""
+    text = (Settings.__doc__ or "").partition("Args:")[2]
+    described = re.findall(r"^        (\w+): (.*?)(?=^        \w+: |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    lines = []
+    for name, about in described:
+        default = "of the weights" if name == "eps" else f"`{json.dumps(DEFAULTS[name])}`".replace("null", "None")
+        default = default.replace("false", "False").replace("true", "True")
+        lines.append([f"`{name}`", default, " ".join(about.split()).replace("``", "`").rstrip(".")])
+    return table(["setting", "default", "what it does"], lines)
+
+
+def _as_table(rows: list[dict[str, str]]) -> str:
+    return table(list(rows[0]), [list(row.values()) for row in rows])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "help": help_short,
+    "help-in-full": help_in_full,
+    "cost": cost,
+    "targets": targets,
+    "weights": weights,
+    "weights-in-full": weights_in_full,
+    "high-fidelity": high_fidelity,
+    "sweep": sweep,
+    "identity": identity,
+    "settings": settings,
+}
+
+
+def render(text: str) -> str:
+    """A page with all its tables as they should be."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{TABLES[found[2]]()}\n\n{found[4]}", text)
+
+
+def main() -> None:
+    """Write the pages or, with --check, name those that are not as they should be."""
+    stale = [page for page in PAGES if render((ROOT / page).read_text()) != (ROOT / page).read_text()]
+    if "--check" in sys.argv:
+        sys.exit(f"run `make tables`: {', '.join(stale)}" if stale else 0)
+    for page in stale:
+        (ROOT / page).write_text(render((ROOT / page).read_text()))
+        print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -152,14 +152,11 @@ def weights_in_full() -> str:
         "KL(q(z given x), N(0, I)), an upper bound of I(z; x)": "KL",
         "share of the energy of x in R(x)": "energy in R",
     }
-    lines = [
-        [
-            *(f"`{r['name']}`", f"{r['data']}, {_size(r)}", str(r["latent_dim"]), f"{r['beta']:g}"),
-            *(r[key].removesuffix(" nats an image") for key in columns),
-            *("the package" if r["wheel"] else "a clone", _licence(r)),
-        ]
-        for r in _weights()
-    ]
+    lines = []
+    for r in _weights():
+        what = [f"`{r['name']}`", f"{r['data']}, {_size(r)}", str(r["latent_dim"]), f"{r['beta']:g}"]
+        measured = [r[key].removesuffix(" nats an image") for key in columns]
+        lines.append([*what, *measured, "the package" if r["wheel"] else "a clone", _licence(r)])
     header = ["name", "trained on", "z", "beta", *columns.values(), "comes with", "terms of the training images"]
     return table(header, lines)
 
@@ -167,11 +164,10 @@ def weights_in_full() -> str:
 def high_fidelity() -> str:
     """Autoencoders that reconstruct almost perfectly."""
     file = RESULTS / "high-fidelity.json"
-    lines = [
-        [r["autoencoder"], f"{r['size']}x{r['size']}", f"{r['psnr']:.1f}", f"{r['latent_over_image']:.3f}"]
-        + [f"{100 * r['energy_r']:.2f} %", f"{100 * r['moved']:.1f} %"]
-        for r in json.loads(file.read_text())["rows"]
-    ]
+    lines = []
+    for r in json.loads(file.read_text())["rows"]:
+        what = [r["autoencoder"], f"{r['size']}x{r['size']}", f"{r['psnr']:.1f}", f"{r['latent_over_image']:.3f}"]
+        lines.append([*what, f"{100 * r['energy_r']:.2f} %", f"{100 * r['moved']:.1f} %"])
     header = ["autoencoder", "images", "PSNR, dB", "latent / image numbers", "energy in R", "moved"]
     return f"{table(header, lines)}\n\n{run_of(file)}"
 

@@ -38,8 +38,9 @@ def train_vae(args: argparse.Namespace) -> None:
     beta = authors_beta(size, args.latent_dim) if args.beta is None else args.beta
     torch.manual_seed(args.seed)
     vae = ConvVAE(size, args.latent_dim, channels=channels, width=args.width, mean=mean, std=std, beta=beta)
-    vae = vae.to(own_device(args.device)).to(memory_format=torch.channels_last)
-    recipe = Recipe(args.epochs, args.batch_size, args.lr, seed=args.seed, bf16=args.bf16)
+    device = own_device(args.device)
+    vae = vae.to(device).to(memory_format=torch.channels_last)
+    recipe = Recipe(args.epochs, args.batch_size, args.lr, seed=args.seed, bf16=args.bf16).on(device)
     options = {"stop_after": args.stop_after, "compile": args.compile, "tensorboard": args.tensorboard}
     done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)
     if done == args.epochs and int(os.environ.get("RANK", 0)) == 0:
@@ -192,7 +193,8 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--lr", type=float, default=5e-4, help="falls linearly to 0 (default: %(default)s)")
     new.add_argument("--stop-after", type=int, metavar="EPOCH", help="end there; the same command goes on later")
     new.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    new.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    bf16 = "bfloat16 autocast (default: where the device has it)"
+    new.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=None, help=bf16)
     new.add_argument("--compile", action="store_true", help="torch.compile")
     new.add_argument("--tensorboard", action="store_true", help="log there too")
     new.add_argument("--workers", type=int, default=0, help="processes that decode pictures (default: %(default)s)")

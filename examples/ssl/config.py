@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from methods import METHODS
 
+from idaa_transforms.util.precision import use_bfloat16
+
 
 @dataclass
 class Config:
@@ -68,9 +70,12 @@ class Config:
     # the machine
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     threads: int = 0  # of a CPU; 0: torch's choice
-    bf16: bool = True  # autocast the backbone, VAE in bfloat16
+    bf16: bool | None = None  # autocast the backbone, VAE in bfloat16; not said: where the device has it
     compile: bool = False
     stop_after: int = 0  # epochs; ends early without changing the schedule
+
+    def __post_init__(self) -> None:
+        self.bf16 = use_bfloat16(self.bf16, self.device)
 
     @property
     def needs_third(self) -> bool:
@@ -119,7 +124,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     for one in fields(Config):
         kind, choices = types[one.name], get_args(types[one.name])
         options: dict[str, Any] = {"type": kind}
-        if kind is bool:
+        if kind in (bool, bool | None):
             options = {"action": argparse.BooleanOptionalAction}
         elif get_origin(kind) is Literal:
             options = {"choices": choices}

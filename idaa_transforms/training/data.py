@@ -75,7 +75,7 @@ def load_images(
         ValueError: the source is none of these, or what it holds cannot be used; one line with file and reason.
     """
     path = Path(source).expanduser()
-    found = Found(path.name)
+    found = Found(shown(path))
     test: Files | Named | None
     train: Files | Named
     if path.is_dir():
@@ -163,7 +163,7 @@ def _not_empty(known: dict[str, Any], *parts: Tensor) -> dict[str, Any]:
 
 def _too_few(found: Found) -> str:
     bad = f"; {len(found.bad)} cannot be read, such as {found.bad[0]}" if found.bad else ""
-    return f"{found.name} has too few images: {found.train} to train on, {found.test} to test on{bad}"
+    return f"{found.name}: too few images: {found.train} to train on, {found.test} to test on{bad}"
 
 
 def _common_size(found: Found, source: str) -> int:

@@ -14,25 +14,27 @@ Rules, the same for every picture (docs/data.md says why):
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageSequence, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from ..util.extras import require
 
 ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".avif", ".jp2"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".avif"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tif", ".tiff"),
 )
 """What the name of a picture ends with, upper or lower case."""
 
-# Not all that Pillow knows: EPS, for one, starts a program. What a file is decides its content, not its name.
-_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# Not all that Pillow knows: EPS starts a program, and half a JPEG 2000 is read without a word. The content of a file
+# decides which of them it is, not its name.
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _PAGES = ("L", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _LFS = b"version https://git-lfs"
@@ -138,10 +140,15 @@ def one_line(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of decoders on broken bytes: SyntaxError, struct.error, zlib.error, KeyError, ...
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        reason = " ".join(reason.split()) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = "is no picture that Pillow can read"
+        elif isinstance(error, OSError) and error.strerror:
+            reason = error.strerror
+        elif reason.startswith("Corrupt EXIF data"):
+            reason = "is cut off"
+        elif not isinstance(error, ValueError | OSError):
+            reason = f"is damaged ({type(error).__name__}: {reason})"
         raise ValueError(f"{shown(file)}: {reason}") from error
 
 
@@ -153,12 +160,15 @@ def _open(file: Path) -> Iterator[Image.Image]:
     with one_line(file), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        check_file(file)
-        try:
-            picture = Image.open(file, formats=known)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise ValueError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down") from error
-        with picture:
+        if check_file(file).startswith(
+            (b"II", b"MM")
+        ):  # a TIFF's pages that are cut off are but warned of, and missing
+            warnings.filterwarnings("error", "Corrupt EXIF data")
+        with file.open("rb") as stream:  # by its name, Pillow maps a file, and scrambles a TIFF that lies on its side
+            try:
+                picture = Image.open(stream, formats=known)
+            except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+                raise ValueError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down") from error
             if 0 in picture.size:
                 raise ValueError(f"is {picture.size[0]} pixels wide and {picture.size[1]} high")
             yield picture
@@ -170,16 +180,13 @@ def _is_stack(picture: Image.Image) -> bool:
 
 def _channels(picture: Image.Image) -> int:
     if _is_stack(picture):
-        frames: int = picture.n_frames  # type: ignore[attr-defined]
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit and frames * picture.size[0] * picture.size[1] > limit:
-            raise ValueError(f"has more than {limit:,} pixels in {frames} pages; scale it down")
-        kinds = set()
-        for i in range(frames):
-            picture.seek(i)
-            kinds.add((picture.size, picture.mode))
+        kinds = Counter((page.size, page.mode) for page in ImageSequence.Iterator(picture))
         picture.seek(0)
-        return frames if len(kinds) == 1 else 1
+        (((width, height), _), pages), *others = kinds.items()
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit and not others and pages * width * height > limit:
+            raise ValueError(f"has more than {limit:,} pixels in {pages} pages; scale it down")
+        return 1 if others else pages
     return 1 if picture.mode in _GREY else 3
 
 

@@ -255,3 +255,34 @@ def test_names_that_are_no_text(tmp_path):
 def test_eight_bits_of_other_orders_of_bytes():
     assert eight_bits(np.array([0, 257, 65535], ">u2")).tolist() == [0, 1, 255]
     assert eight_bits(np.array([0, 0.5, 1], ">f8")).tolist() == [0, 128, 255]
+
+
+def test_check_data_says_what_is_there(tmp_path, capsys):
+    from idaa_transforms.cli import main
+
+    for name in ("cat", "dog"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(20):
+            saved(tmp_path / "set" / name, f"{i:02}.png", COLOUR if i else GREY)
+    saved(tmp_path / "set" / "dog", "large.png", Image.fromarray(COLOUR).resize((16, 12)))
+    (tmp_path / "set" / "dog" / "03.png").write_bytes(BROKEN["cut"][0]((tmp_path / "set/dog/04.png").read_bytes()))
+    (tmp_path / "set" / "dog" / "notes.heic").touch()
+    with pytest.raises(SystemExit) as stopped:
+        main(["check-data", str(tmp_path / "set")])
+    assert stopped.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:7] == [
+        "images     37 to train on, 3 to test on",
+        "sizes      8x8 (40), 12x16 (1)",
+        "pixels     RGB (39), L (2)",
+        "channels   3",
+        "classes    dog (21), cat (20)",
+        "left out   1 with the ending '.heic'",
+    ]
+    assert lines[7:8] == ["unreadable 1"]
+    assert lines[8].startswith(f"  {tmp_path}/set/dog/03.png: ")
+    np.save(tmp_path / "a.npy", np.stack([COLOUR] * 21))
+    main(["check-data", str(tmp_path / "a.npy")])
+    assert (
+        "images     19 to train on, 2 to test on\nsizes      8x8 (21)\npixels     uint8 (21)" in capsys.readouterr().out
+    )

@@ -76,19 +76,13 @@ def load_images(
     """
     path = Path(source).expanduser()
     found = Found(shown(path))
-    test: Files | Named | None
-    train: Files | Named
-    if path.is_dir():
-        train, test = _folder(path, found, exclude)
-        if found.bad and not skip_bad:
-            raise ValueError(found.bad[0] + CURE)
-    elif path.exists() or source.lower().endswith((".npz", ".npy")):
+    opened = open_source(source, found, root, exclude, download)
+    if opened is None:
         return _arrays(path, size, channels, only, limit, found)
-    elif source[:1].isupper() and isinstance(getattr(datasets, source, None), type):
-        train, test = _torchvision(source, root, download)
-    else:
-        raise ValueError(f"{source!r} is no .npz or .npy, no folder and no torchvision dataset (such as CIFAR10)")
-    learn, held = _choose(len(train), None if test is None else len(test), only, limit)
+    if found.bad and not skip_bad:
+        raise ValueError(found.bad[0] + CURE)
+    train, test = opened
+    learn, held = choose(len(train), None if test is None else len(test), only, limit)
     learning, testing = Part(train, learn), Part(train if test is None else test, held)
     survey((learning, testing), found, channels, skip_bad)
     size = size or _common_size(found, source)
@@ -143,7 +137,23 @@ def statistics(images: Tensor) -> tuple[list[float], list[float]]:
     return mean.tolist(), std.clamp_min(1 / 255).tolist()  # a channel that is constant is not divided by 0
 
 
-def _choose(train: int, test: int | None, only: str | None, limit: int | None) -> tuple[list[int], list[int]]:
+def open_source(
+    source: str, found: Found, root: Path, exclude: Iterable[Path] = (), download: bool = True
+) -> tuple[Files | Named, Files | Named | None] | None:
+    """The pictures of ``source``, to train on and, if it says so, to test on; None if they are arrays in a file."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _folder(path, found, exclude)
+    if path.exists() or source.lower().endswith((".npz", ".npy")):
+        return None
+    if source[:1].isupper() and isinstance(getattr(datasets, source, None), type):
+        return _torchvision(source, root, download)
+    raise ValueError(f"{source!r} is no .npz or .npy, no folder and no torchvision dataset (such as CIFAR10)")
+
+
+def choose(
+    train: int, test: int | None, only: str | None = None, limit: int | None = None
+) -> tuple[list[int], list[int]]:
     """Which rows of the training part to train on, and which to test on: of the test part, or of the training part
     where there is none."""
     everything = range(train if test is None else test)
@@ -210,7 +220,7 @@ def _arrays(
     arrays = read_arrays(file, training=not only)
     apart = "x_test" in arrays
     lengths = [len(arrays[name]) if name in arrays else 0 for name in ("x_train", "x_test")]
-    learn, held = _choose(lengths[0], lengths[1] if apart else None, only, limit)
+    learn, held = choose(lengths[0], lengths[1] if apart else None, only, limit)
     parts: list[tuple[Tensor, Tensor | None]] = []
     for part, rows in (("test" if apart else "train", held), ("train", learn)):
         x = arrays.get(f"x_{part}")

@@ -45,6 +45,9 @@ class Named:
     def __len__(self) -> int:
         return len(self.inner)
 
+    def __getitem__(self, i: int) -> Any:
+        return self.inner[i]
+
     def header(self, i: int) -> Header:
         """What picture ``i`` is."""
         with one_line(Path(f"{self.name}[{i}]")):
@@ -116,7 +119,7 @@ def survey(parts: Sequence[Part], found: Found, channels: int | None, skip_bad: 
     kinds = set()
     for part in parts:
         good = []
-        for row in tqdm(part.rows, desc="looking at images", leave=False):
+        for row in tqdm(part.rows, desc="looking at images", leave=False, delay=1):
             try:
                 header = part.source.header(row)
             except ValueError as error:
@@ -141,7 +144,7 @@ def read_all(part: Part, workers: int, found: Found, skip_bad: bool) -> tuple[Te
 
     images, labels = [torch.empty(0)], [torch.empty(0, dtype=torch.int64)]
     loader = DataLoader(Told(part), batch_size=256, num_workers=workers, collate_fn=collate)
-    for batch, reasons in tqdm(loader, desc="reading images", unit="batch", leave=False):
+    for batch, reasons in tqdm(loader, desc="reading images", unit="batch", leave=False, delay=1):
         found.bad += reasons
         if reasons and not skip_bad:
             raise ValueError(reasons[0] + CURE)
@@ -157,7 +160,7 @@ def keep_readable(part: Part, workers: int, found: Found) -> None:
 
     loader = DataLoader(_Tried(part), batch_size=64, num_workers=workers, collate_fn=list)
     good = []
-    for batch in tqdm(loader, desc="checking images", unit="batch", leave=False):
+    for batch in tqdm(loader, desc="checking images", unit="batch", leave=False, delay=1):
         good += [i for i in batch if isinstance(i, int)]
         found.bad += [reason for reason in batch if isinstance(reason, str)]
     part.rows = [part.rows[i] for i in good]

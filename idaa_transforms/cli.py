@@ -31,7 +31,9 @@ def train_vae(args: argparse.Namespace) -> None:
     from .training.run import own_device
     from .training.vae import Recipe, train_vae
 
-    images = load_images(args.data, args.image_size, args.root, args.workers)
+    options = {"channels": args.channels, "skip_bad": args.skip_bad, "exclude": [args.out]}
+    images = load_images(args.data, args.image_size, args.root, args.workers, **options)
+    print(images.found)
     channels, *size = images.test.shape[1:]
     cifar = args.statistics == "cifar" or (args.statistics is None and "cifar" in images.name.lower())
     mean, std = (v[:channels] for v in (CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS))
@@ -46,6 +48,16 @@ def train_vae(args: argparse.Namespace) -> None:
     if done == args.epochs and int(os.environ.get("RANK", 0)) == 0:
         _print(publish(vae, images, recipe, args.out, name=args.name or args.out.name, about=args.about))
         print(f"\nIDAATransform.from_pretrained({str(args.out)!r}) loads it")
+
+
+def check_data(args: argparse.Namespace) -> None:
+    """Say what images there are, and of each that cannot be read, why."""
+    from .training.check import check_data
+
+    found = check_data(args.data, args.root, args.workers)
+    print(found)
+    if found.bad:
+        sys.exit(1)
 
 
 def eval_vae(args: argparse.Namespace) -> None:
@@ -197,6 +209,14 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=None, help=bf16)
     new.add_argument("--compile", action="store_true", help="torch.compile")
     new.add_argument("--tensorboard", action="store_true", help="log there too")
+    new.add_argument("--workers", type=int, default=0, help="processes that decode pictures (default: %(default)s)")
+    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+
+    new.add_argument("--channels", type=int, choices=[1, 3], help="of pictures (default: 1 if all are grey, else 3)")
+    new.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be read, and list them")
+
+    new = command("check-data", check_data)
+    new.add_argument("data", help=data)
     new.add_argument("--workers", type=int, default=0, help="processes that decode pictures (default: %(default)s)")
     new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
 

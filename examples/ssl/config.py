@@ -42,6 +42,7 @@ class Config:
     # data and augmentation
     data: str = "cifar10"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
     root: str = "data"
+    download: bool = True  # by torchvision, where cifar10 or cifar100 is not in root
     image_size: int = 0  # 0: as they are
     train_images: int = 0  # the first so many; 0: all
     test_images: int = 0
@@ -85,7 +86,15 @@ class Config:
 
 VIEWS = get_args(get_type_hints(Config)["view"])
 WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
-PLACE = ("out", "root", "device", "threads", "compile", "stop_after")  # decide nothing but where and how fast
+PLACE = (
+    "out",
+    "root",
+    "download",
+    "device",
+    "threads",
+    "compile",
+    "stop_after",
+)  # decide nothing but where and how fast
 ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},

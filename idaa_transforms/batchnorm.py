@@ -32,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .autoencoders.codec import Codec
 
 Branch = Literal["clean", "adversarial"]
+_BLOCKS = 1024  # that a norm remembers
 
 
 class _History:
@@ -41,7 +42,7 @@ class _History:
     """
 
     def __init__(self, active: Branch) -> None:
-        self.changes: deque[tuple[int, Branch]] = deque([(-1, active)], maxlen=2048)
+        self.changes: deque[tuple[int, Branch]] = deque([(-1, active)], maxlen=2 * _BLOCKS)
         self.thread: int | None = threading.get_ident()  # whose numbers these are; None once there were several
         self.opened_in_backward = 0  # blocks that a recomputation is in
         self.asked = -1  # the number that `at` was asked for last
@@ -79,8 +80,8 @@ class _History:
             if since <= number:
                 return name
         raise RuntimeError(
-            f"this backward pass recomputes a forward pass that is more than {self.changes.maxlen // 2:,} `with branch` "
-            "blocks old, and its branch is no longer known; call backward earlier"
+            f"this backward pass recomputes a forward pass that is more than {_BLOCKS:,} `with branch` blocks old, and "
+            "its branch is no longer known; call backward earlier"
         )
 
 
@@ -108,8 +109,9 @@ class DualBatchNorm(nn.Module):
     def _again(self, x: Tensor) -> Tensor:
         """The same as in the forward pass, which has counted x in the running statistics already."""
         history = _histories.get(self)
-        fixed = history is None or history.opened_in_backward
-        name = self.active if fixed else history.at(_number_of_recomputed())
+        name = self.active
+        if history is not None and not history.opened_in_backward:
+            name = history.at(_number_of_recomputed())
         norm = self.clean if name == "clean" else self.adversarial
         kept = dict(norm._buffers)
         norm._buffers.update({key: None if b is None else b.clone() for key, b in kept.items()})
@@ -134,8 +136,8 @@ def convert_dual_batchnorm(model: nn.Module, momentum: float | None = 0.01) -> n
     """Give every batch norm of ``model`` a twin for adversarial views; in place, and returned.
 
     BatchNorm1d, 2d, 3d, SyncBatchNorm and subclasses (timm's batch norm with activation) are converted. The twin starts
-    as a copy. Convert before the optimiser is made and before DistributedDataParallel wraps the model. The autoencoder of
-    a transform that is part of the model stays as it is.
+    as a copy. Convert before the optimiser is made and before DistributedDataParallel wraps the model. If a transform is
+    part of the model, its autoencoder stays as it is.
 
     Args:
         model: with at least one batch norm, not converted yet.
@@ -169,8 +171,12 @@ def strip_dual_batchnorm(model: nn.Module) -> nn.Module:
 def branch(model: nn.Module, name: Branch) -> Iterator[None]:
     """``with branch(model, "adversarial"): z = model(views)``. Afterwards, also after an exception, all is as before.
 
+    The backward pass may follow after the block. Under activation checkpointing, of both kinds and in one backward pass
+    of clean and hard images, what is computed again is on the branch of the forward pass, and moves no statistics.
+
     Raises:
         ValueError: for another name, or a model without dual batch norm.
+        RuntimeError: in a backward pass, where the branch of what is computed again is not known. The text says why.
     """
     if name not in ("clean", "adversarial"):
         raise ValueError(f"branch {name!r} is neither 'clean' nor 'adversarial'")

@@ -136,8 +136,8 @@ def convert_dual_batchnorm(model: nn.Module, momentum: float | None = 0.01) -> n
     """Give every batch norm of ``model`` a twin for adversarial views; in place, and returned.
 
     BatchNorm1d, 2d, 3d, SyncBatchNorm and subclasses (timm's batch norm with activation) are converted. The twin starts
-    as a copy. Convert before the optimiser is made and before DistributedDataParallel wraps the model. If a transform is
-    part of the model, its autoencoder stays as it is.
+    as a copy. Convert before the optimiser is made and before DistributedDataParallel wraps the model. The autoencoder
+    of a transform that is part of the model stays as it is.
 
     Args:
         model: with at least one batch norm, not converted yet.

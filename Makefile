@@ -1,22 +1,19 @@
-# make demo | make test | make test-fast | make lint | make bench: each makes .venv first where there is none.
-# make minimal: the package without its extras; make lowest: with the oldest versions that pyproject.toml allows. Each in an
-# environment of its own.
+# make demo | make test | make test-fast | make lint | make bench | make tables: each makes .venv first where there is none.
+# make minimal: the package without its extras, in an environment of its own.
 PYTHON ?= python3
 BIN := .venv/bin
-# One thread a worker: more would fight over the same cores.
-ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
-PYTEST := -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-fast lint bench tables minimal lowest clean
+.PHONY: demo test test-fast lint bench tables minimal clean
 
 demo: .venv/installed
 	$(BIN)/idaa demo
 
 test: .venv/installed
-	$(ONE_THREAD) $(BIN)/python $(PYTEST) --durations 15
+	$(BIN)/python -m pytest --numprocesses auto --durations 20 --durations-min 5
 
+# The inner loop: without what takes seconds.
 test-fast: .venv/installed
-	$(ONE_THREAD) $(BIN)/python $(PYTEST) -m 'not slow'
+	$(BIN)/python -m pytest --numprocesses auto -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -42,12 +39,14 @@ minimal:
 	.venv-minimal/bin/python -m pip install --quiet .
 	.venv-minimal/bin/python tests/minimal.py
 
+# The oldest versions that pyproject.toml allows.
+.PHONY: lowest
 lowest:
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	.venv-lowest/bin/python -m pip install --quiet --no-deps torchattacks
-	$(ONE_THREAD) .venv-lowest/bin/python $(PYTEST) --durations 15
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --numprocesses auto --durations 20
 
 clean:
 	rm -rf .venv .venv-minimal .venv-lowest dist build demo-out .hypothesis .pytest_cache .ruff_cache .mypy_cache

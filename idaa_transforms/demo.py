@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .core.functional import Views
+from .core.attack import Explanation
 from .losses import nt_xent
 from .transform import CLAETransform, IDAATransform
 from .util.extras import require
@@ -99,7 +99,7 @@ def _rows(made: dict[str, Callable[[], Tensor]], deltas: dict[str, Tensor], atta
         print(f"{name:8} {harder:7.3f} {delta:>12} {moved:12.2f} {taken:>11}")
 
 
-def _picture(x: Tensor, found: Views, file: Path, title: str) -> None:
+def _picture(x: Tensor, found: Explanation, file: Path, title: str) -> None:
     save_grid(
         {
             "x": x[:10],

@@ -9,11 +9,11 @@ ROOT = Path(__file__).parents[1] / "idaa_transforms"
 FILES = sorted(ROOT.rglob("*.py"))
 FOUND = {file.relative_to(ROOT).with_suffix("").parts[0] for file in FILES}
 LEVELS = (  # what stands in one line knows only the lines above it
-    ("_version", "losses", "batchnorm", "schedule", "replay"),
+    ("_version", "losses", "schedule", "replay"),
     ("util",),
     ("autoencoders",),
     ("core",),
-    ("objectives", "pipelines", "hub"),
+    ("objectives", "pipelines", "batchnorm", "hub"),
     ("transform",),
     ("kornia", "__init__"),
     ("training",),

@@ -49,7 +49,7 @@ def surroundings():
             "global_crops": [x0, x1], "teacher_out": [z0.detach(), z1.detach()], "student_out": [z0, z1],
             "student": model, "criterion": lightly.loss.DINOLoss(6), **simple,
         },
-        "Lightning: its SimCLR tutorial": {"self": System(), "imgs": (x0, x1)},
+        "Lightning: its SimCLR tutorial": {"self": System(), "imgs": [x0, x1]},
         "kornia: its tutorial with Lightning": {"self": System(), "x_aug": x0, **simple},
         "solo-learn, and others that leave only hooks": {},
         "accelerate": {"accelerator": SimpleNamespace(device="cpu"), "loss": F.cross_entropy(z0, labels), **simple},

@@ -83,7 +83,7 @@ def test_import_needs_no_extra(monkeypatch):
     """The core imports none of the extras."""
     code = """
 import sys
-for extra in ("kornia", "timm", "matplotlib", "tqdm", "diffusers", "lightly"):
+for extra in ("kornia", "timm", "matplotlib", "tqdm", "diffusers", "lightly", "pytorch_lightning"):
     sys.modules[extra] = None
 import torch, idaa_transforms
 from idaa_transforms import IDAATransform

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -72,12 +73,16 @@ class Codec(nn.Module):
         if mean and len(mean) != channels:
             raise ValueError(f"mean={mean} and std={std} must have one number for each of the {channels} channels")
         # x * scale + shift is what the autoencoder takes. Buffers, because making them at each call would wait for the
-        # device; not persistent, because they follow from the arguments.
-        ours = torch.tensor([mean or [0.0] * channels, std or [1.0] * channels], dtype=torch.float64)
-        theirs = torch.tensor([[0.0] * channels, [1.0] * channels], dtype=torch.float64)
+        # device; not persistent, because they follow from the arguments. They live where the weights are, whatever the
+        # default device is.
+        numbers = partial(torch.tensor, dtype=torch.float64, device="cpu")
+        ours = numbers([mean or [0.0] * channels, std or [1.0] * channels])
+        theirs = numbers([[0.0] * channels, [1.0] * channels])
         if len(autoencoder.mean):
-            theirs = torch.tensor([list(autoencoder.mean), list(autoencoder.std)], dtype=torch.float64)
+            theirs = numbers([list(autoencoder.mean), list(autoencoder.std)])
         self._same, self._normalised = torch.equal(ours, theirs), mean is not None
+        weights = next(self.autoencoder.parameters(), ours)
+        ours, theirs = ours.to(weights.device), theirs.to(weights.device)
         self.register_buffer("_scale", (ours[1] / theirs[1]).float().view(-1, 1, 1), persistent=False)
         self.register_buffer("_shift", ((ours[0] - theirs[0]) / theirs[1]).float().view(-1, 1, 1), persistent=False)
         self.register_buffer("_ours", ours.float().view(2, -1, 1, 1), persistent=False)

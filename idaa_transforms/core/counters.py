@@ -19,7 +19,7 @@ class Counters(nn.Module):
     @torch.inference_mode(False)
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("unchanged", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer("unchanged", torch.zeros((), dtype=torch.int64, device="cpu"), persistent=False)
         self.calls = self.attacked = 0
         self.values_were_read = self.zero_was_told = False
 

@@ -15,7 +15,7 @@ LEVELS = (  # what stands in one line knows only the lines above it
     ("core",),
     ("objectives", "pipelines", "batchnorm", "hub"),
     ("transform",),
-    ("kornia", "__init__"),
+    ("kornia", "lightning", "__init__"),
     ("training",),
     ("measure",),
     ("demo",),

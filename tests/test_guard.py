@@ -157,8 +157,6 @@ def test_a_judge_that_writes_in_place_changes_neither_images_nor_views(x):
     in_place = lambda images: judge(normalise(images))  # noqa: E731
     aside = lambda images: judge(normalise(images.clone()))  # noqa: E731
     before = x.clone()
-    views, expected = (
-        IDAATransform(VAE, 1.0, guard=by, min_similarity=0.9)(x, loss_fn=loss) for by in (in_place, aside)
-    )
+    views, expected = (IDAATransform(VAE, 1.0, guard=Guard(by, 0.9))(x, loss_fn=loss) for by in (in_place, aside))
     assert torch.equal(x, before)
     assert torch.equal(views, expected)

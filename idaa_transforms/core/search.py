@@ -262,7 +262,7 @@ def _dict_of(cls: type) -> Callable[[Any], dict[str, Any]] | None:
     """The raw ``__dict__`` of objects of ``cls``, also where the class puts a property before it."""
     for base in _MRO(cls):
         own = _VARS(base).get("__dict__")
-        if type(own) is types.GetSetDescriptorType:
+        if type(own) in (types.GetSetDescriptorType, types.MemberDescriptorType):
             return own.__get__
     return None
 

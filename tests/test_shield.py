@@ -182,3 +182,17 @@ def test_it_is_the_tensors_that_are_stood_in_for():
     assert model.rows is rows
     assert (rows == 0).all()
     assert rows._version == 0
+
+
+@pytest.mark.parametrize("size", [3, 1000])
+def test_containers_of_any_size_are_put_back(size):
+    model = nn.Module()
+    model.table, model.history, model.empty = {i: -i for i in range(size)}, [*range(size)], {}
+    with untouched(model):
+        model.table.pop(1)
+        model.table["new"] = 1
+        model.history.append(5)
+        model.empty["x"] = 1
+    assert [*model.table.items()] == [(i, -i) for i in range(size)]
+    assert model.history == [*range(size)]
+    assert model.empty == {}

@@ -152,7 +152,7 @@ class Plan:
             found = found._replace(kept=found.kept or body, inside=found.inside or module)
             if module:
                 self.modules = True
-                found = self._look_at_module(found)
+                found = self._look_at_module(found._replace(depth=0))
             elif cls in _EMPTIABLE and found.kept and not found.thing:
                 self._empty.append((found.place, found.offset))
                 continue
@@ -181,11 +181,9 @@ class Plan:
 
     def _add(self, found: _Found, part: Part) -> Iterator[_Found]:
         """Note a place, and give what is found there."""
-        thing, depth = found.thing, found.depth + 1
-        name, cls = found.name, type(thing)
-        place = Place(
-            found.place, found.offset, cls, part, name, found.kept, found.inside, found.parameters, found.members
-        )
+        at, offset, name, thing, depth, *flags = found
+        cls = type(thing)
+        place = Place(at, offset, cls, part, name, *flags)
         if not part.searched:
             if found.kept:
                 self._large.append(place)

@@ -65,6 +65,7 @@ class Shield:
         self._forwards: list[tuple[dict[str, Any], Any]] = []
         self._plan, self._flat, self._mine = _claim(bodies)
         self._dicts = [holder(self._flat[at]) for at, holder in self._plan.keyed]
+        self._dicts += [self._flat[at] for at, kind, _ in self._plan.large if kind.keyed]
         self._keys = [[*dict.__iter__(d)] for d in self._dicts]
         self._large = [(kind, self._flat[at], [*read(self._flat[at])]) for at, kind, read in self._plan.large]
         self._lazy = [(own := search.MODULE_DICT(self._flat[at]), own.get("training")) for at in self._plan.lazy]
@@ -159,7 +160,7 @@ class Shield:
         keys = dict(zip(map(id, self._dicts), self._keys, strict=True))
         for kind, holder, before in (*self._plan.kept(self._flat), *self._large):
             now_keys = kind.keys(holder)
-            old_keys = keys.get(id(holder), now_keys)
+            old_keys = keys.get(id(holder), now_keys if before else [])
             if not _same(now_keys, old_keys) or len(before) != len(now_keys):
                 kind.refill(holder, old_keys, before)
                 continue

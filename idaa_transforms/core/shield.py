@@ -161,7 +161,7 @@ class Shield:
         for kind, holder, before in (*self._plan.kept(self._flat), *self._large):
             now_keys = kind.keys(holder)
             old_keys = keys.get(id(holder), now_keys if before else [])
-            if not _same(now_keys, old_keys) or len(before) != len(now_keys):
+            if kind is search.SET or not _same(now_keys, old_keys) or len(before) != len(now_keys):
                 kind.refill(holder, old_keys, before)
                 continue
             for key, now, old in zip(now_keys, [*kind.values(holder)], before, strict=True):

@@ -209,8 +209,8 @@ def test_names_that_are_not_in_the_package(server, folder, monkeypatch):
     server.commit("team/far-vae", {CONFIG: b"moved on"})
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     far = {
-        "far-vae": hub.registry.Pretrained("data", digest, "team/far-vae", commit),
-        "lost-vae": hub.registry.Pretrained("data", digest),
+        "far-vae": hub.registry.Pretrained("data", digest, "free", "team/far-vae", commit),
+        "lost-vae": hub.registry.Pretrained("data", digest, "free"),
     }
     monkeypatch.setattr(hub.registry, "PRETRAINED", hub.PRETRAINED | far)
     with pytest.raises(WeightsError, match="not in the cache"):

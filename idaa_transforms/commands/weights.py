@@ -20,7 +20,7 @@ def list_names(args: argparse.Namespace) -> None:
     from .. import hub
 
     header = f"{'name':18} {'data':13} {'images':>7} {'z':>4} {'beta':>5} {'parameters':>10} {'file':>8}"
-    print(f"{header}  {'licence':10}  from")
+    print(f"{header}  {'terms of the images':46}  from")
     for row in hub.list_pretrained():
         if "megabytes" not in row:
             print(f"{row['name']:18} {row['data']:13} {row['source']}")
@@ -28,7 +28,7 @@ def list_names(args: argparse.Namespace) -> None:
         size, parameters = "x".join(map(str, row["image_size"])), f"{row['parameters'] / 1e6:.2f} M"
         file = f"{row['megabytes']:.1f} MB"
         start = f"{row['name']:18} {row['data']:13} {size:>7} {row['latent_dim']:4} {row['beta']:5g}"
-        print(f"{start} {parameters:>10} {file:>8}  {row['license']}  {row['source']}")
+        print(f"{start} {parameters:>10} {file:>8}  {row['terms']:46}  {row['source']}")
 
 
 def push(args: argparse.Namespace) -> None:

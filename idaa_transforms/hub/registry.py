@@ -20,16 +20,24 @@ class Pretrained(NamedTuple):
 
     data: str
     sha256: str
+    terms: str  # what the terms of the training images allow; the weights themselves are Apache-2.0 where these do
     repository: str | None = None
     revision: str | None = None  # a commit, 40 hexadecimal digits
 
 
+OF_CIFAR = "none stated with the images (Krizhevsky, 2009)"
 PRETRAINED = {
-    "cifar10-vae": Pretrained("CIFAR-10", "32489795bfb0ea8542962e49be25035003c9d6afe3c2770ab298e14bbf773684"),
-    "cifar10-vae-z128": Pretrained("CIFAR-10", "2f250c5133f9f454d6eb095af03867267c4e97a765d1d272c6e1676404809e61"),
-    "cifar100-vae": Pretrained("CIFAR-100", "46a12d5c0e808cc0faf5c4345eeb666f1b5b9578532b20ff52c558b262607edf"),
+    "cifar10-vae": Pretrained("CIFAR-10", "32489795bfb0ea8542962e49be25035003c9d6afe3c2770ab298e14bbf773684", OF_CIFAR),
+    "cifar10-vae-z128": Pretrained(
+        "CIFAR-10", "2f250c5133f9f454d6eb095af03867267c4e97a765d1d272c6e1676404809e61", OF_CIFAR
+    ),
+    "cifar100-vae": Pretrained(
+        "CIFAR-100", "46a12d5c0e808cc0faf5c4345eeb666f1b5b9578532b20ff52c558b262607edf", OF_CIFAR
+    ),
     "tiny-imagenet-vae": Pretrained(
-        "Tiny ImageNet", "8aac7b6e1aa2aa6193b7d527a16adddbbeac918c547425aebdda717f9f9fcf40"
+        "Tiny ImageNet",
+        "8aac7b6e1aa2aa6193b7d527a16adddbbeac918c547425aebdda717f9f9fcf40",
+        "ImageNet's: research only",
     ),
 }
 
@@ -72,7 +80,7 @@ def _load(name: str | os.PathLike[str], folder: Path) -> tuple[Any, dict[str, An
 
 def list_pretrained() -> list[dict[str, Any]]:
     """What belongs to this release, one dict a name: name, data, image_size, latent_dim, beta, parameters (of the
-    network), license, megabytes (of the file), source (the package, the checkout, or
+    network), terms (of the training images), megabytes (of the file), source (the package, the checkout, or
     repository and commit)."""
     found = []
     for name, about in PRETRAINED.items():
@@ -88,7 +96,7 @@ def list_pretrained() -> list[dict[str, Any]]:
         size = round((folder / WEIGHTS).stat().st_size / 1e6, 1)
         rest: dict[str, Any] = {
             "parameters": parameters,
-            "license": "Apache-2.0",
+            "terms": about.terms,
             "megabytes": size,
             "source": _source(folder, about),
         }

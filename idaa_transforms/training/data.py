@@ -206,9 +206,11 @@ def _torchvision(name: str, root: Path, download: bool) -> tuple[Named, Named]:
         except TypeError:  # other datasets have other arguments
             continue
         except (OSError, RuntimeError) as error:  # RuntimeError: not there, or damaged
+            reason = " ".join(str(error).split()) if download else "which was forbidden"
+            there = shown(root / getattr(build, "base_folder", name))
             raise ValueError(
-                f"{name} is not in {shown(root)} and could not be downloaded ({' '.join(str(error).split())}): copy it "
-                "there from a machine that has it, or give an .npz (x_train, y_train, x_test, y_test) or a folder"
+                f"torchvision's {name} is not in {shown(root)} and could not be downloaded ({reason}): copy {there} "
+                "from a machine that has it, or name an .npz (x_train, y_train, x_test, y_test) or a folder of pictures"
             ) from error
         return Named(parts[0], name), Named(parts[1], name)
     raise ValueError(f"torchvision's {name} has no train and test split; save it as an .npz or as a folder of pictures")

@@ -86,21 +86,7 @@ def load_images(
     learning, testing = Part(train, learn), Part(train if test is None else test, held)
     survey((learning, testing), found, channels, skip_bad)
     size = size or _common_size(found, source)
-    learning.transform = testing.transform = partial(middle_square, size=size)
-    images, labels = read_all(testing, workers, found, skip_bad)
-    found.test = len(images)
-    known: dict[str, Any] = {"test": images, "test_labels": labels, "name": path.name, "found": found}
-    if not only and found.channels * size * size * len(learning) > IN_MEMORY:
-        if skip_bad:
-            keep_readable(learning, workers, found)
-        learning.transform, learning.labelled = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True), False
-        found.train = len(learning)
-        return Images(learning, **known)
-    if only:
-        return Images(images[:0], train_labels=labels[:0], **_not_empty(known, images))
-    trained, taught = read_all(learning, workers, found, skip_bad)
-    found.train = len(trained)
-    return Images(trained, train_labels=taught, **_not_empty(known, images, trained))
+    return _read(learning, testing, size, found, path.name, workers, not only, skip_bad)
 
 
 def batches(
@@ -163,6 +149,26 @@ def choose(
         drawn = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:limit]
         held = [held[i] for i in drawn.tolist()]
     return learn, held
+
+
+def _read(
+    learning: Part, testing: Part, size: int, found: Found, name: str, workers: int, training: bool, skip_bad: bool
+) -> Images:
+    learning.transform = testing.transform = partial(middle_square, size=size)
+    images, labels = read_all(testing, workers, found, skip_bad)
+    found.test = len(images)
+    known: dict[str, Any] = {"test": images, "test_labels": labels, "name": name, "found": found}
+    if training and found.channels * size * size * len(learning) > IN_MEMORY:
+        if skip_bad:
+            keep_readable(learning, workers, found)
+        learning.transform, learning.labelled = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True), False
+        found.train = len(learning)
+        return Images(learning, **_not_empty(known, images))
+    if not training:
+        return Images(images[:0], train_labels=labels[:0], **_not_empty(known, images))
+    trained, taught = read_all(learning, workers, found, skip_bad)
+    found.train = len(trained)
+    return Images(trained, train_labels=taught, **_not_empty(known, images, trained))
 
 
 def _not_empty(known: dict[str, Any], *parts: Tensor) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -228,6 +229,9 @@ def read_log(file: Path) -> list[dict[str, float | None]]:
 
 
 if __name__ == "__main__":
-    result = train(configure(about=__doc__))
+    try:
+        result = train(configure(about=__doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(f"train.py: {error}")
     if result:
         print(json.dumps({"hours": result["hours"], **result["metrics"]}, indent=1))

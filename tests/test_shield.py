@@ -1,14 +1,17 @@
 """The shield whole: after a block every object of the user's is the same, holds the same and has the same values."""
 
 import collections
+import sys
+import warnings
 
 import pytest
 import torch
+from conftest import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from idaa_transforms import IDAATransform, untouched
+from idaa_transforms import ClosureMutationWarning, IDAATransform, untouched
 
 
 class Memory(nn.Module):
@@ -196,3 +199,17 @@ def test_containers_of_any_size_are_put_back(size):
     assert [*model.table.items()] == [(i, -i) for i in range(size)]
     assert model.history == [*range(size)]
     assert model.empty == {}
+
+
+HIDDEN = {}
+
+
+def test_strict_says_where_a_loss_came_from_a_model_that_was_not_found(x, vae):
+    model = HIDDEN["model"] = Encoder().eval()
+    aug = IDAATransform(vae, strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        aug(x, loss_fn=lambda v: v.square().sum())  # from no model
+        aug(x, loss_fn=lambda v: model(v).square().sum())  # from one that is found
+    with pytest.warns(ClosureMutationWarning, match="none was found in the closure"):
+        aug(x, loss_fn=lambda v: sys.modules[__name__].__dict__["HIDDEN"]["model"](v).square().sum())

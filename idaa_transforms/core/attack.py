@@ -176,14 +176,17 @@ class Attack(Bindable, nn.Module):
         settings, losses = self.settings, list[Tensor]()
 
         def loss(part: Tensor) -> Tensor:
-            value = call.loss(call.whole(part))
+            whole = call.whole(part)
+            value = call.loss(whole)
+            if shield:
+                shield.saw(value, whole)
             if not losses:
                 losses.append(value.detach())
             return value.sum()
 
         part, posterior = call.pick(call.x), settings.scale == "posterior"
         unit = 1.0 if posterior else self.autoencoder.latent_scale
-        with untouched(call.loss_fn, strict=settings.strict) if call.loss_fn else nullcontext():
+        with untouched(call.loss_fn, strict=settings.strict) if call.loss_fn else nullcontext() as shield:
             found = idaa(
                 part,
                 self.codec.posterior if posterior else self.codec.encode,

@@ -105,12 +105,11 @@ def list_pretrained() -> list[dict[str, Any]]:
 
 
 def _source(folder: Path, about: Pretrained) -> str:
-    here = Path(__file__)
-    if folder.is_relative_to(here.parent):
+    package = Path(__file__).parents[1]
+    if folder.is_relative_to(package):
         return "the package"
-    return (
-        "the checkout" if folder.is_relative_to(here.parents[1] / "weights") else f"{about.repository}@{about.revision}"
-    )
+    checkout = folder.is_relative_to(package.parent / "weights")
+    return "the checkout" if checkout else f"{about.repository}@{about.revision}"
 
 
 def find(name: str | os.PathLike[str], where: Where = ANYWHERE) -> Path:

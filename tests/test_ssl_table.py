@@ -96,7 +96,7 @@ def test_the_board_gives_every_arm_the_same_time(grid):
     arms = ["none", "idaa-grad .3"]
     results = grid("--board", "smoke", "--arms", *arms, "--seeds", "0", "10")
     seconds = json.loads((results / "costs-smoke.json").read_text())["seconds"]
-    assert seconds.keys() == board.ARMS.keys()
+    assert list(seconds) == arms
     runs = board_report.read(results, "smoke")
     assert [(arm, list(seeds)) for arm, seeds in runs.items()] == [(arm, [0, 10]) for arm in arms]
     for arm, seeds in runs.items():

@@ -28,10 +28,10 @@ CROPS = ["--crop", ".4", "--jitter", "0", "0", "0", "0", "--gray", "0"]
 SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "2"]
 # A rung: data and random augmentation, and the budget in epochs of plain training.
 RUNGS: dict[str, tuple[list[str], float]] = {
-    "cifar10-crops": ([*SMALL, *CROPS], 6),
-    "cifar10-paper": (SMALL, 6),
-    "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 12),
-    "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 6),
+    "cifar10-crops": ([*SMALL, *CROPS], 4),
+    "cifar10-paper": (SMALL, 4),
+    "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 8),
+    "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 4),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
 ARMS: dict[str, list[str]] = {
@@ -62,43 +62,42 @@ def stepper(config: Config, x: torch.Tensor) -> Callable[[], Any]:
     return lambda: update(model, attack, augment, optimiser, images, eps)
 
 
-def costs(rung: str, repeats: int = 15) -> dict[str, Any]:
-    """Seconds of a step of every arm: medians, all arms in each round, in random order; the processor's time where
-    there is no GPU, since other work may share it."""
-    configs = {arm: configure([*RUNGS[rung][0], *options]) for arm, options in ARMS.items()}
-    first = next(iter(configs.values()))
+def costs(rung: str, arms: list[str], repeats: int = 9) -> dict[str, Any]:
+    """Seconds of a step of each arm: medians, all arms in each round, in random order; the processor's time where there
+    is no GPU, since other work may share it."""
+    configs = {arm: configure([*RUNGS[rung][0], *ARMS[arm]]) for arm in arms}
+    first = configs[arms[0]]
     if first.threads:
         torch.set_num_threads(first.threads)
     x = load_data(first).train[: first.batch_size]
-    arms = {arm: stepper(config, x) for arm, config in configs.items()}
+    gpu, warm_up = x.device.type == "cuda", 2
+    clock, wait = (time.perf_counter, torch.cuda.synchronize) if gpu else (time.process_time, lambda: None)
+    steppers = {arm: stepper(config, x) for arm, config in configs.items()}
     times: dict[str, list[float]] = {arm: [] for arm in arms}
-    gpu = x.device.type == "cuda"
-    for turn in range(repeats + 3):  # three to warm up
-        for arm in random.Random(turn).sample(list(arms), len(arms)):
-            if gpu:
-                torch.cuda.synchronize()
-            started = time.perf_counter() if gpu else time.process_time()
-            arms[arm]()
-            if gpu:
-                torch.cuda.synchronize()
-            took = (time.perf_counter() if gpu else time.process_time()) - started
-            if turn >= 3:
-                times[arm].append(took)
-    return {"run": provenance(), "seconds": {arm: statistics.median(values) for arm, values in times.items()}}
+    for turn in range(warm_up + repeats):
+        for arm in random.Random(turn).sample(arms, len(arms)):
+            wait()
+            started = clock()
+            steppers[arm]()
+            wait()
+            times[arm].append(clock() - started)
+    return {"run": provenance(), "seconds": {arm: statistics.median(took[warm_up:]) for arm, took in times.items()}}
 
 
-def known_costs(rung: str, folder: Path) -> dict[str, float]:
-    """Seconds of a step of every arm, from the file of this rung or measured now."""
+def known_costs(rung: str, arms: list[str], folder: Path) -> dict[str, float]:
+    """Seconds of a step of ``arms`` and of ``none``, from the file of this rung or, if one is missing, measured now."""
     file = folder / f"costs-{rung}.json"
-    if not file.exists() or json.loads(file.read_text())["seconds"].keys() != ARMS.keys():
+    known = json.loads(file.read_text())["seconds"] if file.exists() else {}
+    if not known.keys() >= {"none", *arms}:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(costs(rung), indent=1) + "\n")
+        wanted = [arm for arm in ARMS if arm in ("none", *arms, *known)]
+        file.write_text(json.dumps(costs(rung, wanted), indent=1) + "\n")
     return json.loads(file.read_text())["seconds"]
 
 
 def cells(rung: str, arms: list[str], seeds: list[int], folder: Path) -> list[list[str]]:
     """Arguments of train.py for each arm of a rung, one whole seed before the next."""
-    seconds, (options, budget) = known_costs(rung, folder), RUNGS[rung]
+    seconds, (options, budget) = known_costs(rung, arms, folder), RUNGS[rung]
     rows = []
     for seed in seeds:
         for arm in arms:

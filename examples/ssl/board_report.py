@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -117,7 +118,7 @@ def write(results: Path, document: Path) -> None:
         parts.append("; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts) + ".")
     if plotted:
         plot(plotted, results / "board.png")
-        parts.append(f"![kNN accuracy against time](../{'/'.join(results.parts[-3:])}/board.png)")
+        parts.append(f"![kNN accuracy against time]({os.path.relpath(results / 'board.png', document.parent)})")
     text = document.read_text() if document.exists() else f"{START}\n{END}\n"
     head, tail = text.split(START)[0], text.split(END)[1]
     document.parent.mkdir(parents=True, exist_ok=True)

@@ -116,6 +116,7 @@ def train(config: Config) -> dict[str, Any]:
         first, spent = resume(checkpoint, config, state)
     last = max(first, min(whole, config.stop_after or whole))
     bar = tqdm(total=total, initial=first * steps, unit="step", disable=rank > 0)
+    metrics: dict[str, float] = {}
     for epoch in range(first, last):
         # Each epoch seeds its own random numbers, so that resuming needs no others. Every process augments the whole
         # batch, by the same numbers, and takes its share.
@@ -137,8 +138,12 @@ def train(config: Config) -> dict[str, Any]:
         took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
-            due = (epoch + 1) % config.knn_every == 0 or epoch + 1 == whole
-            accuracy = evaluate.monitor(model, data, config.sigma) if due else ""
+            if epoch + 1 == whole:
+                metrics = evaluate.evaluate(model, data, config.sigma)
+                accuracy = metrics["knn_backbone"]
+            else:
+                due = (epoch + 1) % config.knn_every == 0
+                accuracy = evaluate.monitor(model, data, config.sigma) if due else ""
             row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "knn": accuracy, "eps": eps}
             row |= {"lr": optimiser.param_groups[0]["lr"], **took}
             row |= {"images_per_second": todo * config.batch_size / took["seconds"]}
@@ -153,7 +158,10 @@ def train(config: Config) -> dict[str, Any]:
         return {}
     result = {"run": origin, "config": {k: v for k, v in asdict(config).items() if k not in PLACE}, "processes": world}
     result |= {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
-    result |= {"attack": attack.stats() if attack else {}, "metrics": evaluate.evaluate(model, data, config.sigma)}
+    result |= {
+        "attack": attack.stats() if attack else {},
+        "metrics": metrics or evaluate.evaluate(model, data, config.sigma),
+    }
     result["log"] = read_log(folder / "log.csv")
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result

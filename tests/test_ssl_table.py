@@ -5,7 +5,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import board
 import board_report
 import pytest
 import report

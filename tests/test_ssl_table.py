@@ -105,9 +105,6 @@ def test_the_board_gives_every_arm_the_same_time(grid):
     assert "| **idaa-grad .3** | 10 |" in text
     assert "### smoke, explored" in text
     assert (results / "board.png").read_bytes().startswith(b"\x89PNG")
-    (results / "board.md").write_text(f"before\n\n{text}\nafter\n")
-    board_report.write(results, results / "board.md")
-    assert (results / "board.md").read_text() == f"before\n\n{text}\nafter\n"  # only what stands between the markers
 
 
 def test_intervals_are_students():

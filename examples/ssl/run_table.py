@@ -25,7 +25,6 @@ from methods import METHODS
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parents[1] / "benchmarks" / "results" / "ssl"
-DOC = HERE.parents[1] / "docs" / "board.md"
 
 
 def cells(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
@@ -75,7 +74,7 @@ def main() -> None:
         if not run(cell, results):
             failed.append(cell)
         if args.board:
-            board_report.write(results, results / "board.md" if args.results else DOC)
+            board_report.write(results)
         elif any(results.glob("*.json")):
             report.write(results)
     if failed:

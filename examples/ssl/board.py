@@ -25,13 +25,13 @@ from train import load_data, make_optimiser
 from idaa_transforms.util.provenance import provenance
 
 CROPS = ["--crop", ".4", "--jitter", "0", "0", "0", "0", "--gray", "0"]
-SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "2"]
+SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "9"]
 # A rung: data and random augmentation, and the budget in epochs of plain training.
 RUNGS: dict[str, tuple[list[str], float]] = {
-    "cifar10-crops": ([*SMALL, *CROPS], 4),
-    "cifar10-paper": (SMALL, 4),
-    "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 8),
-    "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 4),
+    "cifar10-crops": ([*SMALL, *CROPS], 3),
+    "cifar10-paper": (SMALL, 3),
+    "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 6),
+    "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 3),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
 ARMS: dict[str, list[str]] = {
@@ -41,6 +41,7 @@ ARMS: dict[str, list[str]] = {
     "hvp": ["--view", "hvp"],
     "clae": ["--view", "clae"],
     "mixup .3": ["--view", "none", "--mixup", ".3"],
+    "mixup .6": ["--view", "none", "--mixup", ".6"],
     "noise .1": ["--view", "none", "--noise", ".1"],
     "quantize 8": ["--view", "none", "--quantize", "8"],
     "latent .5": ["--view", "latent", "--eps", ".5"],

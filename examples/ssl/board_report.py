@@ -44,9 +44,13 @@ def read(results: Path, rung: str) -> Runs:
     return runs
 
 
+def _mean(seeds: dict[int, dict[str, Any]]) -> float:
+    return statistics.mean(run["metrics"]["knn_backbone"] for run in seeds.values())
+
+
 def table(runs: Runs, seconds: dict[str, float]) -> str:
     """Accuracy of every arm, and how far the best arm of ours is over it, seed by seed."""
-    score = {arm: statistics.mean(r["metrics"]["knn_backbone"] for r in seeds.values()) for arm, seeds in runs.items()}
+    score = {arm: _mean(seeds) for arm, seeds in runs.items()}
     ours = max((arm for arm in runs if arm.startswith(OURS)), key=score.__getitem__, default=None)
     lines = []
     for arm, seeds in sorted(runs.items(), key=lambda item: -score[item[0]]):
@@ -66,33 +70,21 @@ def table(runs: Runs, seconds: dict[str, float]) -> str:
     return report.markdown([*header, f"kNN: {ours} over it", "linear: the same"], lines)
 
 
-def plot(groups: dict[str, tuple[Runs, dict[str, float]]], file: Path) -> None:
-    """kNN accuracy against time in epochs of plain training, means over the seeds of each arm."""
+def plot(groups: dict[str, Runs], file: Path) -> None:
+    """kNN and linear accuracy of every arm after the same time: a dot for each seed, a line at the mean."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.5 * len(groups), 4.2), dpi=120, layout="constrained")
-    for axis, (title, (runs, seconds)) in zip(
-        figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True
-    ):
-        for arm, seeds in runs.items():
-            some = list(seeds.values())
-            ends = [min(row["epoch"], some[0]["config"]["epochs"]) for row in some[0]["log"]]
-            curves = [[row["knn"] for row in run["log"]] for run in some]
-            points = [
-                (end * seconds[arm] / seconds["none"], 100 * statistics.mean(values))
-                for end, *values in zip(ends, *curves, strict=True)
-                if all(values)
-            ]
-            axis.plot(
-                *zip(*points, strict=True),
-                marker="o",
-                markersize=3.5,
-                label=arm,
-                linewidth=2.5 if arm.startswith(OURS) else 1,
-            )
-        axis.set(xlabel="time, in epochs of plain training", ylabel="kNN accuracy, %", title=title)
+    figure = Figure(figsize=(5.5 * len(groups), 3.8), dpi=120, layout="constrained")
+    for axis, (title, runs) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
+        names = sorted(runs, key=lambda arm: _mean(runs[arm]))
+        for height, arm in enumerate(names):
+            for metric, color in (("knn_backbone", "tab:blue"), ("linear_backbone", "tab:orange")):
+                values = [100 * run["metrics"][metric] for run in runs[arm].values()]
+                axis.plot(values, [height] * len(values), "o", color=color, markersize=4, alpha=0.7)
+                axis.plot(statistics.mean(values), height, "|", color=color, markersize=16)
+        axis.set_yticks(range(len(names)), names)
+        axis.set(xlabel="accuracy, %: kNN blue, linear orange", title=title)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
     figure.savefig(file)
 
 
@@ -110,7 +102,7 @@ def write(results: Path) -> None:
             if part:
                 parts += [f"### {rung}, {title}", f"Budget: the time of {budget:g} epochs of `none`."]
                 parts.append(table(part, measured["seconds"]))
-                plotted[f"{rung}, {title.split(',')[0]}"] = part, measured["seconds"]
+                plotted[f"{rung}, {title.split(',')[0]}"] = part
         origins = [run["run"] for seeds in runs.values() for run in seeds.values()] + [measured["run"]]
         facts = ("commit", "machine", "date")
         parts.append("; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts) + ".")

@@ -1,15 +1,19 @@
-# make demo | make test | make lint | make bench: each makes .venv first where there is none.
+# make demo | make test | make test-fast | make lint | make bench | make tables: each makes .venv first where there is none.
 # make minimal: the package without its extras, in an environment of its own.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench tables minimal clean
+.PHONY: demo test test-fast lint bench tables minimal clean
 
 demo: .venv/installed
 	$(BIN)/idaa demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --durations 20 --durations-min 5
+
+# The inner loop: without what takes seconds.
+test-fast: .venv/installed
+	$(BIN)/python -m pytest --numprocesses auto -m "not slow"
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -35,5 +39,14 @@ minimal:
 	.venv-minimal/bin/python -m pip install --quiet .
 	.venv-minimal/bin/python tests/minimal.py
 
+# The oldest versions that pyproject.toml allows.
+.PHONY: lowest
+lowest:
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	.venv-lowest/bin/python -m pip install --quiet --no-deps torchattacks
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --numprocesses auto --durations 20
+
 clean:
-	rm -rf .venv .venv-minimal dist build demo-out .hypothesis .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-minimal .venv-lowest dist build demo-out .hypothesis .pytest_cache .ruff_cache .mypy_cache

@@ -18,6 +18,8 @@ import harness
 from suites import Options
 from workload import DTYPES
 
+from idaa_transforms.util.precision import use_bfloat16
+
 
 def main() -> None:
     """Measure, save and print suite after suite."""
@@ -31,6 +33,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=default.repeats)
     args = vars(parser.parse_args())
     chosen = bench_report.SUITES if "all" in args["suites"] else args["suites"]
+    if not use_bfloat16(args["dtype"] == "bfloat16", args["device"]):
+        args["dtype"] = "float32"
     options = Options(**{field.name: args[field.name] for field in dataclasses.fields(Options)})
     for name in chosen:
         started = time.perf_counter()

@@ -27,6 +27,7 @@ from torchvision.transforms import v2
 
 from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
 from idaa_transforms.losses import nt_xent
+from idaa_transforms.util.precision import has_bfloat16
 
 CLASSES = 10
 
@@ -112,7 +113,8 @@ def mobilenet(file: Path, size: int = 64) -> nn.Module:
 
 
 def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 256) -> ResNet:
-    """One-cycle SGD with Nesterov momentum, or AdamW for ``simclr``; bfloat16 autocast; seed 0."""
+    """One-cycle SGD with Nesterov momentum, or AdamW for ``simclr``; bfloat16 autocast where
+    the machine has it; seed 0."""
     torch.manual_seed(0)
     network = small_resnet().to(memory_format=torch.channels_last)
     head: nn.Module = nn.Identity()
@@ -143,7 +145,7 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
 
     def embed(x: Tensor) -> Tensor:
         x = normalise(augment(x)).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
             return head(network(x)).float()
 
     for epoch in range(epochs):

@@ -173,7 +173,7 @@ def high_fidelity() -> str:
     for r in json.loads(file.read_text())["rows"]:
         what = [r["autoencoder"], f"{r['size']}x{r['size']}", f"{r['psnr']:.1f}", f"{r['latent_over_image']:.3f}"]
         lines.append([*what, f"{100 * r['energy_r']:.2f} %", f"{100 * r['moved']:.1f} %"])
-    header = ["autoencoder", "images", "PSNR, dB", "latent / image numbers", "energy in R", "moved"]
+    header = ["autoencoder", "images", "PSNR, dB", "latent / image numbers", "R over x", "moved"]
     return f"{table(header, lines)}\n\n{run_of(file)}"
 
 

@@ -1,7 +1,7 @@
 """Latent size and beta against what the VAE keeps (the paper's Figure 6 varies the same two).
 
-    python benchmarks/vae_sweep.py data/cifar10.npz --epochs 300 --bf16 --device cuda        # everything
-    python benchmarks/vae_sweep.py data/cifar10.npz --width 64 --epochs 4 --bf16              # in hours on one core
+    python benchmarks/vae_sweep.py data/cifar10.npz --epochs 300 --device cuda        # everything
+    python benchmarks/vae_sweep.py data/cifar10.npz --width 64 --epochs 4              # in hours on one core
 
 Trains a VAE for each pair, resuming what was interrupted, measures it on the test images, and writes
 results/vae-sweep.json, .md (a table) and .png (a plot).
@@ -56,12 +56,13 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=300)
     parser.add_argument("--width", type=int, default=128, help="of the networks; half trains about three times as fast")
     parser.add_argument("--images", type=int, help="train on the first so many only")
-    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--bf16", action=argparse.BooleanOptionalAction, help="default: where the device has it")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--runs", type=Path, default=Path("runs/vae-sweep"))
     args = parser.parse_args()
     images = load_images(args.data)
     images = images._replace(train=images.train[: args.images])
+    recipe = Recipe(epochs=args.epochs, bf16=args.bf16).on(torch.device(args.device))
     rows = []
     for latent_dim in args.latent_dim:
         for beta in args.beta:
@@ -69,14 +70,14 @@ def main() -> None:
             vae = ConvVAE(images.test.shape[2:], latent_dim, width=args.width, beta=beta).to(args.device)
             vae = vae.to(memory_format=torch.channels_last)
             folder = args.runs / f"z{latent_dim}-beta{beta:g}"
-            train_vae(vae, images, Recipe(epochs=args.epochs, bf16=args.bf16), folder)
+            train_vae(vae, images, recipe, folder)
             rows.append({"latent_dim": latent_dim, "beta": beta, **evaluate_vae(vae, images.test)})
     settings = {
         "data": images.name,
         "width": args.width,
         "epochs": args.epochs,
         "images": len(images.train),
-        "bf16": args.bf16,
+        "bf16": recipe.bf16,
     }
     file = harness.save("vae-sweep", settings, rows)
     plot(rows, file.with_suffix(".png"))

@@ -31,20 +31,33 @@ def train_vae(args: argparse.Namespace) -> None:
     from .training.run import own_device
     from .training.vae import Recipe, train_vae
 
-    images = load_images(args.data, args.image_size, args.root, args.workers)
+    options = {"channels": args.channels, "skip_bad": args.skip_bad, "exclude": [args.out]}
+    images = load_images(args.data, args.image_size, args.root, args.workers, **options)
+    print(images.found)
     channels, *size = images.test.shape[1:]
     cifar = args.statistics == "cifar" or (args.statistics is None and "cifar" in images.name.lower())
     mean, std = (v[:channels] for v in (CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS))
     beta = authors_beta(size, args.latent_dim) if args.beta is None else args.beta
     torch.manual_seed(args.seed)
     vae = ConvVAE(size, args.latent_dim, channels=channels, width=args.width, mean=mean, std=std, beta=beta)
-    vae = vae.to(own_device(args.device)).to(memory_format=torch.channels_last)
-    recipe = Recipe(args.epochs, args.batch_size, args.lr, seed=args.seed, bf16=args.bf16)
+    device = own_device(args.device)
+    vae = vae.to(device).to(memory_format=torch.channels_last)
+    recipe = Recipe(args.epochs, args.batch_size, args.lr, seed=args.seed, bf16=args.bf16).on(device)
     options = {"stop_after": args.stop_after, "compile": args.compile, "tensorboard": args.tensorboard}
     done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)
     if done == args.epochs and int(os.environ.get("RANK", 0)) == 0:
         _print(publish(vae, images, recipe, args.out, name=args.name or args.out.name, about=args.about))
         print(f"\nIDAATransform.from_pretrained({str(args.out)!r}) loads it")
+
+
+def check_data(args: argparse.Namespace) -> None:
+    """Say what images there are, and of each that cannot be read, why."""
+    from .training.check import check_data
+
+    found = check_data(args.data, args.root, args.workers)
+    print(found)
+    if found.bad:
+        sys.exit(1)
 
 
 def eval_vae(args: argparse.Namespace) -> None:
@@ -192,9 +205,18 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--lr", type=float, default=5e-4, help="falls linearly to 0 (default: %(default)s)")
     new.add_argument("--stop-after", type=int, metavar="EPOCH", help="end there; the same command goes on later")
     new.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    new.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
+    bf16 = "bfloat16 autocast (default: where the device has it)"
+    new.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=None, help=bf16)
     new.add_argument("--compile", action="store_true", help="torch.compile")
     new.add_argument("--tensorboard", action="store_true", help="log there too")
+    new.add_argument("--workers", type=int, default=0, help="processes that decode pictures (default: %(default)s)")
+    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+
+    new.add_argument("--channels", type=int, choices=[1, 3], help="of pictures (default: 1 if all are grey, else 3)")
+    new.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be read, and list them")
+
+    new = command("check-data", check_data)
+    new.add_argument("data", help=data)
     new.add_argument("--workers", type=int, default=0, help="processes that decode pictures (default: %(default)s)")
     new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
 

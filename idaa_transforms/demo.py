@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .core.attack import Explanation
 from .losses import nt_xent
 from .transform import CLAETransform, IDAATransform
 from .util.extras import require
@@ -69,27 +70,10 @@ def demo(out: Path, weights: str = "cifar10-vae", steps: int = 30, device: str =
     deltas = {"CLAE": clae.explain(x1, loss_fn=attack).delta, "IDAA": idaa.explain(x1, loss_fn=attack).delta}
     print(f"\n{idaa!r}\n{len(x)} CIFAR-10 test images on {device}, NT-Xent of one random view against another\n")
     print(f"{'view':8} {'loss':>7} {'max |delta|':>12} {'|x1 - view|':>12} {'ms a batch':>11}")
-    for name, make in made.items():
-        view = make()
-        with torch.no_grad():
-            harder = attack(view).mean().item()
-        delta = f"{deltas[name].abs().max().item():.3f}" if name in deltas else "-"
-        moved = (view - x1).flatten(1).norm(dim=1).mean().item()
-        taken = f"{_milliseconds(make):.0f}" if name != "clean" else "-"
-        print(f"{name:8} {harder:7.3f} {delta:>12} {moved:12.2f} {taken:>11}")
+    _rows(made, deltas, attack)
     found = idaa.explain(x, loss_fn=attack)
     file = out / "demo.png"
-    save_grid(
-        {
-            "x": x[:10],
-            "G(x) = D(E(x))": found.reconstruction[:10],
-            "R(x) = x - G(x), + 0.5": found.residual[:10] + 0.5,
-            "x' = R(x) + D(E(x) + delta)": found.views[:10],
-            "|x' - x|, times 8": 8 * (found.views - x)[:10].abs(),
-        },
-        file,
-        f"{idaa!r}: hard views of CIFAR-10 test images",
-    )
+    _picture(x, found, file, f"{idaa!r}: hard views of CIFAR-10 test images")
     print(f"\ndelta: of IDAA in the latent, of CLAE in the pixels. |x1 - view|: L2, mean over images. Picture: {file}")
 
 
@@ -102,3 +86,28 @@ def _milliseconds(make: Callable[[], Tensor], repeats: int = 5) -> float:
             torch.cuda.synchronize()
         times.append(1e3 * (time.perf_counter() - started))
     return statistics.median(times)
+
+
+def _rows(made: dict[str, Callable[[], Tensor]], deltas: dict[str, Tensor], attack: Callable[[Tensor], Tensor]) -> None:
+    for name, make in made.items():
+        view = make()
+        with torch.no_grad():
+            harder = attack(view).mean().item()
+        delta = f"{deltas[name].abs().max().item():.3f}" if name in deltas else "-"
+        moved = (view - made["clean"]()).flatten(1).norm(dim=1).mean().item()
+        taken = f"{_milliseconds(make):.0f}" if name != "clean" else "-"
+        print(f"{name:8} {harder:7.3f} {delta:>12} {moved:12.2f} {taken:>11}")
+
+
+def _picture(x: Tensor, found: Explanation, file: Path, title: str) -> None:
+    save_grid(
+        {
+            "x": x[:10],
+            "G(x) = D(E(x))": found.reconstruction[:10],
+            "R(x) = x - G(x), + 0.5": found.residual[:10] + 0.5,
+            "x' = R(x) + D(E(x) + delta)": found.views[:10],
+            "|x' - x|, times 8": 8 * (found.views - x)[:10].abs(),
+        },
+        file,
+        title,
+    )

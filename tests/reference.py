@@ -1,4 +1,4 @@
-"""IDAA in the authors' order of operations (paper.md's facts, in our words), gradients of everything included."""
+"""IDAA in the authors' order of operations (after their published code), gradients of everything included."""
 
 from itertools import pairwise
 
@@ -40,7 +40,7 @@ TABLE = {32: (2, 8), 64: (3, 8), 84: (3, 10), 224: (5, 7)}  # size: stages, f
 
 
 class AuthorsVAE(nn.Module):
-    """The authors' networks by the table in paper.md, with their state-dict keys."""
+    """The authors' networks by the layers of their published code, with their state-dict keys."""
 
     def __init__(self, size, latent_dim, width=128):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The authors' checkpoints: their layout, written out here as paper.md describes it, gives the same numbers."""
+"""The authors' checkpoints: their layout, written out in reference.py, gives the same numbers."""
 
 import pytest
 import torch

@@ -92,7 +92,7 @@ def test_peers(bench):
 def test_autoencoders(bench, monkeypatch):
     from suites import autoencoders
 
-    def fewer():
+    def fewer(_device):
         plain = IDAATransform.from_pretrained("cifar10-vae-z128").autoencoder
         made = {"plain": plain, "batch norm folded": autoencoders.folded(plain)}
         return {name: IDAATransform(autoencoder) for name, autoencoder in made.items()}

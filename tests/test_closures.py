@@ -1,4 +1,4 @@
-"""Promise 4: after a call, nothing of the user's has moved, also when the closure raises."""
+"""After a call, nothing of the user's has moved, also when the closure raises."""
 
 import functools
 import warnings

@@ -1,5 +1,6 @@
 """The examples and the demo run as they stand, on real images and real weights."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -68,7 +69,9 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in ("demo", "train-vae", "eval-vae"))
+    commands = ("demo", "train-vae", "check-data", "eval-vae", "convert", "list", "push", "inspect", "calibrate")
+    listed = re.findall(r"^    ([\w-]+)\s", out, re.MULTILINE)
+    assert sorted(listed) == sorted(commands)
 
 
 def test_an_error_is_one_line(capsys):

@@ -1,5 +1,7 @@
 """Losses against plain formulas, and ready closures: each gives a direction from a zero start, and harder views."""
 
+import inspect
+
 import lightly.loss
 import pytest
 import torch
@@ -70,7 +72,8 @@ def test_the_second_factor_of_uel_is_held_fixed():
 
 def closures(encoder, x):
     torch.manual_seed(3)
-    predictor, prototypes = nn.Linear(6, 6), nn.Linear(6, 4, bias=False)
+    with torch.inference_mode(False):
+        predictor, prototypes = nn.Linear(6, 6), nn.Linear(6, 4, bias=False)
     with torch.no_grad():
         same, other = encoder(x), encoder(x.flip(-1))
         codes = (prototypes(F.normalize(other, dim=1)) / 0.05).softmax(1)
@@ -82,6 +85,7 @@ def closures(encoder, x):
         "simsiam, same image": objectives.simsiam(encoder, predictor, same),
         "byol, other view": objectives.simsiam(encoder, predictor, other),
         "moco": objectives.moco(encoder, other, torch.randn(16, 6)),
+        "dino": objectives.dino(encoder, other, torch.full((1, 1, 6), 0.1)),
         "swav": objectives.swav(encoder, prototypes, codes),
         "barlow twins": objectives.redundancy(encoder, lightly.loss.BarlowTwinsLoss(), other),
         "vicreg": objectives.redundancy(encoder, lightly.loss.VICRegLoss(), other),
@@ -90,12 +94,46 @@ def closures(encoder, x):
     }
 
 
-@pytest.mark.parametrize("kind", range(12))
+KINDS = 13
+
+
+def test_no_closure_is_left_out(x, encoder):
+    assert len(closures(encoder, x)) == KINDS
+    made = {name.split(",")[0] for name in closures(encoder, x)} - {"byol", "barlow twins", "vicreg"} | {"redundancy"}
+    ready = {n for n, f in vars(objectives).items() if inspect.isfunction(f) and f.__module__ == objectives.__name__}
+    assert made == {name for name in ready if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("kind", range(KINDS))
 def test_each_closure_gives_harder_views(kind, x, vae, encoder):
     loss_fn = list(closures(encoder.eval(), x).values())[kind]
     found = IDAATransform(vae, 0.2, strict=True).explain(x, loss_fn=loss_fn)
     assert found.loss_after.sum() > found.loss_before.sum()
     assert found.loss_after.shape in ((), (4,))
+
+
+@pytest.mark.parametrize("kind", range(KINDS))
+def test_each_closure_in_inference_mode(kind, x, vae, encoder):
+    """As in Lightning's validation, where anchors, labels and keys are inference tensors."""
+    encoder.eval()
+    expected = IDAATransform(vae, 0.2)(x, loss_fn=list(closures(encoder, x).values())[kind])
+    with torch.inference_mode():
+        views = IDAATransform(vae, 0.2)(x.clone(), loss_fn=list(closures(encoder, x.clone()).values())[kind])
+    torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)
+
+
+def test_dino_is_lightlys_without_its_diagonal():
+    criterion = lightly.loss.DINOLoss(6, teacher_temp=0.07, student_temp=0.2)
+    center = torch.linspace(-1, 1, 6)
+    criterion.center = center.view(1, 1, 6).clone()  # which its call moves
+    teacher, student = torch.randn(2, 5, 6), torch.randn(3, 5, 6)  # two global crops and a local one
+
+    def ours(i, others):
+        loss_fn = objectives.dino(lambda view: view, teacher[others], center, 0.2, 0.07)
+        return loss_fn(student[i]).mean()
+
+    expected = criterion(list(teacher), list(student))  # of four terms: two are on the diagonal
+    torch.testing.assert_close((ours(0, 1) + ours(1, 0) + 2 * ours(2, [0, 1])) / 4, expected)
 
 
 def test_unsure_images_are_warned_of_and_stay(x, vae, encoder):

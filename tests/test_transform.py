@@ -36,8 +36,10 @@ def rows_differ(a, b):
     p=st.sampled_from([0.0, 0.4, 1.0]),
     chunk_size=st.sampled_from([None, 2]),
     steps=st.integers(1, 2),
+    seed=st.integers(0, 2**31),
 )
-def test_output_is_like_the_input(size, channels, batch, dtype, channels_last, clae, p, chunk_size, steps):
+def test_output_is_like_the_input(size, channels, batch, dtype, channels_last, clae, p, chunk_size, steps, seed):
+    torch.manual_seed(seed)
     options = {"p": p, "steps": steps, "chunk_size": chunk_size}
     aug = CLAETransform(**options) if clae else IDAATransform(VAES[size, channels], **options)
     x = torch.rand(batch, channels, *size).to(dtype)
@@ -57,8 +59,10 @@ def test_output_is_like_the_input(size, channels, batch, dtype, channels_last, c
     start=st.sampled_from(["zero", "uniform"]),
     eps=st.one_of(st.floats(0, 2, width=32), st.lists(st.floats(0, 2, width=32), min_size=4, max_size=4)),
     step_size=st.one_of(st.none(), st.floats(0, 1)),
+    seed=st.integers(0, 2**31),
 )
-def test_delta_stays_within_eps_and_the_residual_intact(norm, steps, start, eps, step_size):
+def test_delta_stays_within_eps_and_the_residual_intact(norm, steps, start, eps, step_size, seed):
+    torch.manual_seed(seed)
     vae = VAES[(16, 16), 3]
     aug = IDAATransform(vae, norm=norm, steps=steps, start=start, step_size=step_size, mean=vae.mean, std=vae.std)
     x = torch.rand(4, 3, 16, 16) * 2 - 1
@@ -78,6 +82,7 @@ def test_eps_is_in_units_of_the_latents_scale(x, loss_fn):
 
 @given(p=st.floats(0, 1), seed=st.integers(0, 2**31), batch=st.integers(1, 12))
 def test_rows_that_p_skips_are_bit_equal_and_the_others_as_with_p_1(p, seed, batch):
+    torch.manual_seed(seed)
     x = torch.rand(batch, 3, 16, 16)
     vae = VAES[(16, 16), 3]
     views = IDAATransform(vae, p=p)(x, loss_fn=smooth_loss, generator=torch.Generator().manual_seed(seed))

@@ -22,6 +22,7 @@ from workload import batch_of
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders.diffusers import DiffusersAutoencoder
+from idaa_transforms.util.precision import has_bfloat16
 
 from . import Options
 
@@ -46,7 +47,7 @@ def folded(model: nn.Module) -> nn.Module:
     return model
 
 
-def tuned() -> dict[str, IDAATransform]:
+def tuned(device: str) -> dict[str, IDAATransform]:
     """The same transform, made faster in different ways. The first is the plain one."""
     plain = IDAATransform.from_pretrained("cifar10-vae").autoencoder
     last = torch.channels_last
@@ -55,12 +56,15 @@ def tuned() -> dict[str, IDAATransform]:
         "batch norm folded": folded(plain),
         "channels_last": copy.deepcopy(plain).to(memory_format=last),
         "folded, channels_last": folded(plain).to(memory_format=last),
-        "bfloat16": copy.deepcopy(plain).bfloat16(),
-        "bfloat16, folded": folded(plain).bfloat16(),
-        "bfloat16, folded, channels_last": folded(plain).bfloat16().to(memory_format=last),
     }
+    if has_bfloat16(device):
+        made |= {
+            "bfloat16": copy.deepcopy(plain).bfloat16(),
+            "bfloat16, folded": folded(plain).bfloat16(),
+            "bfloat16, folded, channels_last": folded(plain).bfloat16().to(memory_format=last),
+        }
     transforms = {name: IDAATransform(autoencoder) for name, autoencoder in made.items()}
-    for name in ("plain", "bfloat16", "bfloat16, folded, channels_last"):
+    for name in [name for name in ("plain", "bfloat16", "bfloat16, folded, channels_last") if name in made]:
         compiled = IDAATransform(copy.deepcopy(made[name]))
         compiled.compile()
         transforms[f"compiled: {name}"] = compiled
@@ -93,7 +97,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
             yield from harness.rows(cases, options.repeats, options.device, group="encoder", batch=batch, size=32)
     device, x = options.device, batch_of(options.batch, 32).to(options.device)
     gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(device)
-    transforms = {name: aug.to(device) for name, aug in tuned().items()}
+    transforms = {name: aug.to(device) for name, aug in tuned(options.device).items()}
     exact = transforms["plain"].explain(x, grad=gradient)
     errors = {}
     for name, aug in transforms.items():

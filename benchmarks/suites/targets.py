@@ -9,6 +9,8 @@ import harness
 import workload
 from workload import Workload
 
+from idaa_transforms.util.precision import has_bfloat16
+
 from . import Options, peers, startup
 
 TITLE = "Targets"
@@ -88,11 +90,11 @@ def cases(work: Workload) -> workload.Cases:
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
-    """Rows for the VAE in the dtype of the run and, where that is float32, in bfloat16 beside it. What has no VAE in
+    """Rows for the VAE in the dtype of the run and, where that is float32 and the device has it, in bfloat16 beside it. What has no VAE in
     it is timed once, and so is the authors' order, which has theirs in the dtype of the run."""
     plain = Workload(options.batch, options.device, options.dtype)
     both = {(options.dtype, name): case for name, case in cases(plain).items()}
-    if options.dtype == "float32":
+    if options.dtype == "float32" and has_bfloat16(options.device):
         short = cases(Workload(options.batch, options.device, options.dtype, vae_dtype="bfloat16"))
         both |= {
             ("bfloat16", name): case for name, case in short.items() if name not in (AUTHORS, "step: none", *MODEL)

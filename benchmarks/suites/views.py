@@ -8,6 +8,8 @@ from typing import Any
 import harness
 from workload import Workload
 
+from idaa_transforms.util.precision import has_bfloat16
+
 from . import Options
 
 TITLE = "Views"
@@ -25,6 +27,8 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     base = {"batch": options.batch, "size": 32, "dtype": options.dtype, "steps": 1, "norm": "linf", "chunk_size": None}
     for axis, values in {"batch": list(options.batches), **AXES}.items():
         for value in values:
+            if value == "bfloat16" and not has_bfloat16(options.device):
+                continue
             setting = base | {axis: value}
             if setting["size"] == 224:
                 setting["batch"] = min(setting["batch"], 8 if options.device == "cpu" else 64)

@@ -42,6 +42,7 @@ ARMS: dict[str, list[str]] = {
     "clae": ["--view", "clae"],
     "mixup .3": ["--view", "none", "--mixup", ".3"],
     "mixup .6": ["--view", "none", "--mixup", ".6"],
+    "mixup .9": ["--view", "none", "--mixup", ".9"],
     "noise .1": ["--view", "none", "--noise", ".1"],
     "quantize 8": ["--view", "none", "--quantize", "8"],
     "latent .5": ["--view", "latent", "--eps", ".5"],

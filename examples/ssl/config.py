@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from methods import METHODS
 
+from idaa_transforms.util.precision import use_bfloat16
+
 
 @dataclass
 class Config:
@@ -40,6 +42,7 @@ class Config:
     # data and augmentation
     data: str = "cifar10"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
     root: str = "data"
+    download: bool = True  # by torchvision, where cifar10 or cifar100 is not in root
     image_size: int = 0  # 0: as they are
     train_images: int = 0  # the first so many; 0: all
     test_images: int = 0
@@ -71,9 +74,12 @@ class Config:
     # the machine
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
     threads: int = 0  # of a CPU; 0: torch's choice
-    bf16: bool = True  # autocast the backbone, VAE in bfloat16
+    bf16: bool | None = None  # autocast the backbone, VAE in bfloat16; not said: where the device has it
     compile: bool = False
     stop_after: int = 0  # epochs; ends early without changing the schedule
+
+    def __post_init__(self) -> None:
+        self.bf16 = use_bfloat16(self.bf16, self.device)
 
     @property
     def views(self) -> tuple[int, int]:
@@ -85,7 +91,15 @@ class Config:
 VIEWS = get_args(get_type_hints(Config)["view"])
 OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
 WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
-PLACE = ("out", "root", "device", "threads", "compile", "stop_after")  # decide nothing but where and how fast
+PLACE = (
+    "out",
+    "root",
+    "download",
+    "device",
+    "threads",
+    "compile",
+    "stop_after",
+)  # decide nothing but where and how fast
 ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -124,7 +138,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     for one in fields(Config):
         kind, choices = types[one.name], get_args(types[one.name])
         options: dict[str, Any] = {"type": kind}
-        if kind is bool:
+        if kind in (bool, bool | None):
             options = {"action": argparse.BooleanOptionalAction}
         elif get_origin(kind) is Literal:
             options = {"choices": choices}

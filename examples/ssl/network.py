@@ -55,7 +55,7 @@ class Model(nn.Module):
 
     def encode(self, x: Tensor, backbone: nn.Module | None = None) -> Tensor:
         """Normalised images (b, 3, H, W) to features (b, width) in float32, of this process alone."""
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.config.bf16):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
             return (backbone or self.backbone)(x).float()
 
     def forward(self, x: Tensor, hard: bool = False) -> View:

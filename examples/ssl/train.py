@@ -32,6 +32,8 @@ from idaa_transforms.training.run import log_row, own_device, processes, save_wh
 from idaa_transforms.util.provenance import provenance
 from idaa_transforms.util.sample import cifar10_sample
 
+TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+
 
 def load_data(config: Config) -> Images:
     """Images, uint8, and labels, on the device."""
@@ -40,8 +42,10 @@ def load_data(config: Config) -> Images:
         x = (x * 255).round().byte()
         images = Images(x[:48], x[48:], "sample", y[:48], y[48:])
     else:
-        file = Path(config.root) / f"{config.data}.npz"
-        images = load_images(str(file) if file.exists() else config.data, config.image_size or None, Path(config.root))
+        root = Path(config.root)
+        file = root / f"{config.data}.npz"
+        source = str(file) if file.exists() else TORCHVISION.get(config.data, config.data)
+        images = load_images(source, config.image_size or None, root, channels=3, download=config.download)
     first, last = config.train_images or None, config.test_images or None
     parts = images.train, images.train_labels, images.test, images.test_labels
     if not all(isinstance(part, Tensor) for part in parts) or (images.train_labels < 0).any():

@@ -1,169 +1,241 @@
-"""Images to train on: an .npz of arrays, a folder of pictures, or a torchvision dataset by name."""
+"""The one door for images: arrays in an .npz or .npy, a folder of pictures, or a torchvision dataset by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets
 from torchvision.transforms import v2
 
-from ..util.extras import require
+from .arrays import as_images, read_arrays
+from .folder import Found, class_names, split_folder
+from .pictures import one_line, shown
+from .reading import CURE, Files, Named, Part, Told, collate, keep_readable, middle_square, read_all, survey
 
 IN_MEMORY = 2 << 30
 """Bytes of uint8 images up to which a set is kept on the device; larger ones stream through a DataLoader."""
+HELD_OUT = 20
+"""Where there is no test set, every so many-th image becomes one."""
 
 
 class Images(NamedTuple):
     """``test`` and, where they fit, ``train`` are uint8 (N, C, H, W); otherwise ``train`` yields such (C, H, W),
     already randomly cropped. Labels are int64 (N,), -1 for a picture that has none; None where an ``.npz`` has none,
-    and for a ``train`` that does not fit."""
+    and for a ``train`` that does not fit. ``found`` says what the source holds and what was left out."""
 
     train: Tensor | Dataset[Tensor]
     test: Tensor
     name: str
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
+    found: Found | None = None
 
 
-class _Files(Dataset[Any]):
-    """The pictures of a folder and all folders in it, as (picture, label): which of the folders directly in it, or of
-    ``classes``, it is from. -1 where it is from none."""
-
-    def __init__(self, folder: Path, classes: list[str] | None = None) -> None:
-        endings = datasets.folder.IMG_EXTENSIONS
-        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in endings)
-        if not self.files:
-            raise ValueError(f"no pictures in {folder}; looked for {', '.join(endings)}")
-        within = [file.relative_to(folder).parts[:-1][:1] for file in self.files]
-        self.classes = sorted({name for (name,) in filter(None, within)}) if classes is None else classes
-        self.labels = [self.classes.index(n[0]) if n and n[0] in self.classes else -1 for n in within]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, i: int) -> tuple[Any, int]:
-        return datasets.folder.default_loader(str(self.files[i])), self.labels[i]
-
-
-class _Pictures(Dataset[Any]):
-    """A (picture, label) dataset with its pictures as uint8 tensors, transformed; or those tensors alone."""
-
-    def __init__(self, inner: Any, transform: Any, labelled: bool = True) -> None:
-        self.inner, self.transform, self.labelled = inner, transform, labelled
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getitem__(self, i: int) -> Any:
-        picture, label = self.inner[i]
-        image = self.transform(v2.functional.pil_to_tensor(picture.convert("RGB")))
-        if not self.labelled:
-            return image
-        return image, label if isinstance(label, int) else -1  # masks, boxes and the like are no labels
-
-
-def load_images(source: str, size: int | None = None, root: Path = Path("data"), workers: int = 0) -> Images:
+def load_images(
+    source: str,
+    size: int | None = None,
+    root: Path = Path("data"),
+    workers: int = 0,
+    *,
+    channels: int | None = None,
+    only: Literal["test", "all"] | None = None,
+    limit: int | None = None,
+    skip_bad: bool = False,
+    exclude: Iterable[Path] = (),
+    download: bool = True,
+) -> Images:
     """Training and test images of ``source``, and their labels.
 
     Args:
-        source: an ``.npz`` with x_train and x_test, uint8 (N, H, W, C); a folder of pictures, however nested, with
-            ``train`` and ``test`` (or ``val``) apart if it has these; or the name of a torchvision dataset, which is
-            downloaded to ``root``. Where there is no test set, every twentieth image becomes one. Labels are y_train
-            and y_test of an ``.npz``, and the subfolders of a folder in alphabetical order.
-        size: height and width. Pictures are resized by their shorter side and cropped to the middle. Needed unless
-            all images have one size.
+        source: an ``.npz`` with x_train and, if it has a test set, x_test, (N, H, W) or (N, H, W, C); an ``.npy`` of
+            that shape; a folder of pictures, however nested, with ``train`` and ``test`` (or ``val``) apart if it has
+            these; or the name of a torchvision dataset. Where there is no test set, every twentieth image becomes one.
+            Labels are y_train and y_test of an ``.npz``, and the subfolders of a folder in alphabetical order.
+            :mod:`.pictures` has the rules by which pictures and values become uint8.
+        size: height and width. Images are cropped to the square in their middle and resized. Needed unless all images
+            have one size, and all pictures are square.
+        root: where torchvision datasets are, or are downloaded to.
         workers: processes that decode.
+        channels: of the images. Default: those that they have; a folder in which all pictures are greyscale has one,
+            and where some are in colour all are RGB.
+        only: read no training images (``train`` is then empty): "test" gives the test images as above; "all" gives all
+            images where the source has no test set of its own, for measurements in which nothing is trained.
+        limit: of the test images take so many, drawn by a seed of their own, and read no others.
+        skip_bad: leave out pictures that cannot be read and list them in ``found.bad``, instead of stopping at one.
+        exclude: folders that are left out even if they lie in ``source``, such as the one that a run writes to.
+        download: whether a torchvision dataset may be downloaded.
+
+    Raises:
+        ValueError: the source is none of these, or what it holds cannot be used; one line with file and reason.
     """
     path = Path(source).expanduser()
-    if source.endswith(".npz"):
-        return _from_arrays(path, size)
-    if path.is_dir():
-        train, test = _folders(path)
-    elif hasattr(datasets, source) and source[:1].isupper():
-        train, test = _torchvision(source, root)
-    else:
-        raise ValueError(f"{source!r} is no .npz, no folder and no torchvision dataset (such as CIFAR10)")
-    if test is None:
-        everything = range(len(train))
-        test = Subset(train, [i for i in everything if i % 20 == 0])
-        train = Subset(train, [i for i in everything if i % 20])
-    if size is None:
-        first = v2.functional.pil_to_tensor(train[0][0].convert("RGB")).shape
-        if first[1] != first[2]:
-            raise ValueError(f"images of {source!r} are {first[1]}x{first[2]} and such; say --image-size")
-        size = first[1]
-    fixed = v2.Compose([v2.Resize(size, antialias=True), v2.CenterCrop(size)])
-    test, test_labels = _load_all(_Pictures(test, fixed), workers)
-    if 3 * size * size * len(train) <= IN_MEMORY:
-        train, train_labels = _load_all(_Pictures(train, fixed), workers)
-        return Images(train, test, path.name, train_labels, test_labels)
-    crop = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True)
-    return Images(_Pictures(train, crop, labelled=False), test, path.name, None, test_labels)
+    found = Found(shown(path))
+    opened = open_source(source, found, root, exclude, download)
+    if opened is None:
+        return _arrays(path, size, channels, only, limit, found)
+    if found.bad and not skip_bad:
+        raise ValueError(found.bad[0] + CURE)
+    train, test = opened
+    learn, held = choose(len(train), None if test is None else len(test), only, limit)
+    learning, testing = Part(train, learn), Part(train if test is None else test, held)
+    survey((learning, testing), found, channels, skip_bad)
+    size = size or _common_size(found, source)
+    learning.transform = testing.transform = partial(middle_square, size=size)
+    images, labels = read_all(testing, workers, found, skip_bad)
+    found.test = len(images)
+    known: dict[str, Any] = {"test": images, "test_labels": labels, "name": path.name, "found": found}
+    if not only and found.channels * size * size * len(learning) > IN_MEMORY:
+        if skip_bad:
+            keep_readable(learning, workers, found)
+        learning.transform, learning.labelled = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True), False
+        found.train = len(learning)
+        return Images(learning, **known)
+    if only:
+        return Images(images[:0], train_labels=labels[:0], **_not_empty(known, images))
+    trained, taught = read_all(learning, workers, found, skip_bad)
+    found.train = len(trained)
+    return Images(trained, train_labels=taught, **_not_empty(known, images, trained))
 
 
 def batches(
     train: Tensor | Dataset[Tensor], size: int, generator: torch.Generator, rank: int, world: int, workers: int
 ) -> Iterator[Tensor]:
     """One epoch: float batches in [0, 1], the share of ``rank`` of each batch of ``size``, in an order that
-    ``generator`` (same on every rank) draws. What does not fill a batch is left out."""
+    ``generator`` (same on every rank) draws. What does not fill a batch is left out.
+
+    Raises:
+        ValueError: a picture cannot be read; one line, whatever ``workers`` is.
+    """
     order = torch.randperm(len(train), generator=generator)  # type: ignore[arg-type]
     order = order[: len(order) // size * size].view(-1, size)[:, rank::world]
     if isinstance(train, Tensor):
         for rows in order.to(train.device):
             yield train[rows].float() / 255
         return
-    for batch in DataLoader(train, batch_sampler=order.tolist(), num_workers=workers, generator=generator):
+    sampler = order.tolist()
+    loader = DataLoader(
+        Told(train), batch_sampler=sampler, num_workers=workers, generator=generator, collate_fn=collate
+    )
+    for batch, reasons in loader:
+        if reasons:
+            raise ValueError(reasons[0] + CURE)
         yield batch.float() / 255
 
 
-def _from_arrays(file: Path, size: int | None) -> Images:
-    require("train", "numpy")
-    import numpy as np
-
-    if not file.exists():
-        raise FileNotFoundError(f"there is no {file}")
-    with np.load(file) as data:
-        if missing := {"x_train", "x_test"} - set(data.files):
-            raise ValueError(f"{file} has no {sorted(missing)}; it needs x_train and x_test, uint8 (N, H, W, C)")
-        parts = [torch.from_numpy(data[name]) for name in ("x_train", "x_test")]
-        labels = [torch.from_numpy(data[n]).long() if n in data.files else None for n in ("y_train", "y_test")]
-    for part in parts:
-        if part.dtype != torch.uint8 or part.ndim != 4 or part.shape[3] not in (1, 3):
-            raise ValueError(f"{file} holds {part.dtype} of shape {tuple(part.shape)}, not uint8 (N, H, W, C)")
-    train, test = (part.permute(0, 3, 1, 2).contiguous() for part in parts)
-    if size is not None and train.shape[2:] != (size, size):
-        train, test = (v2.functional.resize(part, [size, size], antialias=True) for part in (train, test))
-    return Images(train, test, file.name, *labels)
+def statistics(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel of uint8 (N, C, H, W), in units of [0, 1]."""
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.transpose(0, 1)])
+    share, values = counts.double() / counts.sum(1, keepdim=True), torch.arange(256).double() / 255
+    mean = share @ values
+    std = (share @ values.square() - mean.square()).clamp_min(0).sqrt()
+    return mean.tolist(), std.clamp_min(1 / 255).tolist()  # a channel that is constant is not divided by 0
 
 
-def _folders(path: Path) -> tuple[Any, Any]:
-    parts = [path / name for name in ("train", "test", "val") if (path / name).is_dir()]
-    if len(parts) > 1 and parts[0].name == "train":
-        train = _Files(parts[0])
-        return train, _Files(parts[1], train.classes)
-    return _Files(path), None
+def open_source(
+    source: str, found: Found, root: Path, exclude: Iterable[Path] = (), download: bool = True
+) -> tuple[Files | Named, Files | Named | None] | None:
+    """The pictures of ``source``, to train on and, if it says so, to test on; None if they are arrays in a file."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _folder(path, found, exclude)
+    if path.exists() or source.lower().endswith((".npz", ".npy")):
+        return None
+    if source[:1].isupper() and isinstance(getattr(datasets, source, None), type):
+        return _torchvision(source, root, download)
+    raise ValueError(f"{source!r} is no .npz or .npy, no folder and no torchvision dataset (such as CIFAR10)")
 
 
-def _torchvision(name: str, root: Path) -> tuple[Any, Any]:
+def choose(
+    train: int, test: int | None, only: str | None = None, limit: int | None = None
+) -> tuple[list[int], list[int]]:
+    """Which rows of the training part to train on, and which to test on: of the test part, or of the training part
+    where there is none."""
+    everything = range(train if test is None else test)
+    held = list(everything[::HELD_OUT] if test is None and only != "all" else everything)
+    learn = [] if only else [i for i in range(train) if test is not None or i % HELD_OUT]
+    if limit is not None and limit < len(held):
+        drawn = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:limit]
+        held = [held[i] for i in drawn.tolist()]
+    return learn, held
+
+
+def _not_empty(known: dict[str, Any], *parts: Tensor) -> dict[str, Any]:
+    if not all(map(len, parts)):
+        raise ValueError(_too_few(known["found"]))
+    return known
+
+
+def _too_few(found: Found) -> str:
+    bad = f"; {len(found.bad)} cannot be read, such as {found.bad[0]}" if found.bad else ""
+    return f"{found.name}: too few images: {found.train} to train on, {found.test} to test on{bad}"
+
+
+def _common_size(found: Found, source: str) -> int:
+    if not found.sizes:
+        raise ValueError(_too_few(found))
+    sizes = [f"{height}x{width}" for height, width in sorted(found.sizes)]
+    if len(sizes) > 1:
+        raise ValueError(f"images of {source!r} are {sizes[0]}, {sizes[-1]} and such; say --image-size")
+    height, width = next(iter(found.sizes))
+    if height != width:
+        raise ValueError(f"images of {source!r} are {sizes[0]}, not square; say --image-size to crop to the middle")
+    return height
+
+
+def _folder(path: Path, found: Found, exclude: Iterable[Path]) -> tuple[Files, Files | None]:
+    parts = split_folder(path, found, exclude)
+    names = [class_names(folder, files) for folder, files in parts]
+    classes = sorted(set(names[0]) - {""})
+    found.classes.update(name for part in names for name in part if name)
+    places = {name: i for i, name in enumerate(classes)}
+    sources = [Files(files, [places.get(n, -1) for n in part]) for (_, files), part in zip(parts, names, strict=True)]
+    return sources[0], sources[1] if len(sources) > 1 else None
+
+
+def _torchvision(name: str, root: Path, download: bool) -> tuple[Named, Named]:
     build = getattr(datasets, name)
     for train, test in (({"train": True}, {"train": False}), ({"split": "train"}, {"split": "test"})):
         try:
-            return build(root, download=True, **train), build(root, download=True, **test)
+            parts = [build(root, download=download, **which) for which in (train, test)]
         except TypeError:  # other datasets have other arguments
             continue
+        except (OSError, RuntimeError) as error:  # RuntimeError: not there, or damaged
+            raise ValueError(
+                f"{name} is not in {shown(root)} and could not be downloaded ({' '.join(str(error).split())}): copy it "
+                "there from a machine that has it, or give an .npz (x_train, y_train, x_test, y_test) or a folder"
+            ) from error
+        return Named(parts[0], name), Named(parts[1], name)
     raise ValueError(f"torchvision's {name} has no train and test split; save it as an .npz or as a folder of pictures")
 
 
-def _load_all(pictures: Dataset[Any], workers: int) -> tuple[Tensor, Tensor]:
-    require("train", "tqdm")
-    from tqdm import tqdm
-
-    loader = DataLoader(pictures, batch_size=256, num_workers=workers)
-    read = list(tqdm(loader, desc="reading images", unit="batch", leave=False))
-    images, labels = (torch.cat(part) for part in zip(*read, strict=True))
-    return images, labels
+def _arrays(
+    file: Path, size: int | None, channels: int | None, only: str | None, limit: int | None, found: Found
+) -> Images:
+    arrays = read_arrays(file, training=not only)
+    apart = "x_test" in arrays
+    lengths = [len(arrays[name]) if name in arrays else 0 for name in ("x_train", "x_test")]
+    learn, held = choose(lengths[0], lengths[1] if apart else None, only, limit)
+    parts: list[tuple[Tensor, Tensor | None]] = []
+    for part, rows in (("test" if apart else "train", held), ("train", learn)):
+        x = arrays.get(f"x_{part}")
+        if x is None:  # only the test set was read
+            parts.append((parts[0][0][:0], None))
+            continue
+        with one_line(file):
+            images = as_images(x, rows, partial(middle_square, size=size))
+            if channels not in (None, images.shape[1]):
+                raise ValueError(f"has {images.shape[1]} channels, not {channels}")
+        found.sizes[x.shape[1], x.shape[2]] += len(rows)
+        found.modes[str(x.dtype)] += len(rows)
+        labels = arrays.get(f"y_{part}")
+        parts.append((images, None if labels is None else torch.from_numpy(labels[rows])))
+    (images, labels), (trained, taught) = parts
+    found.train, found.test, found.channels = len(trained), len(images), images.shape[1]
+    known = {"test": images, "test_labels": labels, "name": file.name, "found": found}
+    return Images(trained, train_labels=taught, **_not_empty(known, images, *([] if only else [trained])))

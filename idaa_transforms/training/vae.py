@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, distributed, nn
 
 from ..autoencoders.conv import ConvVAE
 from ..util.extras import require
+from ..util.precision import use_bfloat16
 from .augmentation import ssl_augmentation
 from .data import Images, batches
 from .evaluation import normalised, save_samples
@@ -28,7 +29,11 @@ class Recipe:
     lr: float = 5e-4  # decays linearly to 0 over all steps
     betas: tuple[float, float] = (0.0, 0.9)  # Adam's
     seed: int = 0
-    bf16: bool = False  # autocast the networks to bfloat16
+    bf16: bool | None = None  # autocast the networks to bfloat16; None: where the device has it
+
+    def on(self, device: torch.device) -> Recipe:
+        """The same, with ``bf16`` as it will be on ``device``."""
+        return replace(self, bf16=use_bfloat16(self.bf16, device))
 
 
 class _Objective(nn.Module):
@@ -75,6 +80,7 @@ def train_vae(
     from tqdm import tqdm
 
     device = next(vae.parameters()).device
+    recipe = recipe.on(device)
     rank, world = processes(device)
     train = images.train.to(device) if isinstance(images.train, Tensor) else images.train
     augment = ssl_augmentation(vae.image_size, crop=isinstance(train, Tensor))
@@ -112,7 +118,7 @@ def train_vae(
         sums, started = torch.zeros(3, device=device), time.perf_counter()
         bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}")
         for x in batches(train, recipe.batch_size, order, rank, world, workers):
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bool(recipe.bf16)):
                 terms = objective(normalised(vae, augment(x.to(device))))
             optimiser.zero_grad()
             terms[0].backward()

@@ -11,6 +11,7 @@ Its folder has checkpoint.pt and log.csv after each epoch and, in the end, resul
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import time
@@ -18,10 +19,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import controls
 import evaluate
 import kornia.augmentation as K
 import torch
-from config import PLACE, Config, configure
+from config import OF_VAE, PLACE, Config, configure
 from methods import View
 from network import Model
 from parallel import average_gradients
@@ -36,31 +38,62 @@ from idaa_transforms.util.sample import cifar10_sample
 
 
 def backward(
-    model: Model, attack: Any, x1: Tensor, x2: Tensor, x3: Tensor | None, eps: float
+    model: Model, attack: Any, x1: Tensor, x2: Tensor, more: list[Tensor], eps: float
 ) -> tuple[Tensor, Tensor, list[View]]:
-    """The gradients of one step. x1, x2 and, where the third view comes from a random one, x3 are random views. Returns
-    the loss of the two, the loss with the third (the same where there is none), and the two as the network saw them."""
+    """The gradients of one step. x1, x2 and, where further views come from random ones, ``more`` are random views.
+    Returns the loss of the two, the loss with the further ones (the same where there are none), and the two as the
+    network saw them."""
     config, loss = model.config, model.method.loss
     a, b = model(x1.requires_grad_(config.view == "idaa-grad")), model(x2)
     clean = extra = loss(a, b)
-    if config.view == "idaa-grad":  # the step's own gradient; the graph of x1 stays, for the loss with x'
-        clean.backward(retain_graph=True)
-        hard = attack(x1.detach(), grad=x1.grad, eps=eps)
+    if config.view == "idaa-grad":  # the step's own gradient; if x' pulls x1 too, the graph of x1 is needed again
+        clean.backward(retain_graph=config.pull)
+        more = [attack(x1.detach(), grad=x1.grad, eps=eps)]
     elif config.view in ("idaa", "clae"):
-        start = x1 if x3 is None else x3
-        hard = attack(start, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)
-    else:
-        hard = x3
+        more = [attack((more or [x1])[0], loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
+    elif config.view == "latent":
+        more = [controls.random_step(attack, x1, eps)]
 
-    if hard is None:
+    if not more:
         clean.backward()
     elif config.pair == "replace":
-        extra = loss(model(hard, hard=True), b)
+        extra = loss(model(more[0], hard=True), b)
         extra.backward()
     else:
-        extra = loss(a, model(hard, hard=True))
+        anchor = a if config.pull else a.detach()
+        extra = torch.stack([loss(anchor, model(view, hard=True)) for view in more]).mean()
         (config.alpha * extra + (0 if config.view == "idaa-grad" else clean)).backward()
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
+
+
+def random_views(model: Model, augment: nn.ModuleList, x: Tensor, part: slice) -> tuple[list[Tensor], list[Tensor]]:
+    """The two views of a step and the random ones beside them, normalised; of a batch the ``part`` of this process."""
+    counts = zip(augment, model.config.views, strict=True)
+    whole, small = ([model.normalise(one(x)[part]) for _ in range(count)] for one, count in counts)
+    if model.config.view == "hvp":
+        return controls.hardest_pair(model, whole), []
+    return whole[:2], whole[2:] + small
+
+
+def update(
+    model: Model,
+    attack: Any,
+    augment: nn.ModuleList,
+    optimiser: torch.optim.Optimizer,
+    x: Tensor,
+    eps: float,
+    part: slice = slice(None),
+) -> Tensor:
+    """One step of training on images ``x`` (B, 3, H, W) in [0, 1]: its two losses, (2,)."""
+    two, more = random_views(model, augment, x, part)
+    optimiser.zero_grad()
+    clean, extra, seen = backward(model, attack, *two, more, eps)
+    average_gradients(model.parameters())
+    optimiser.step()
+    with torch.no_grad():
+        model.method.update(seen)
+        model.follow()
+    return torch.stack([clean, extra])
 
 
 def make_attack(config: Config, model: Model) -> Any:
@@ -69,20 +102,27 @@ def make_attack(config: Config, model: Model) -> Any:
     settings["step_size"] = config.step_size or None
     if config.view == "clae":
         return CLAETransform(config.clae_eps, **settings).to(config.device)
-    if config.view in ("idaa", "idaa-grad"):
+    if config.view in OF_VAE:
         idaa = IDAATransform.from_pretrained(config.weights, config.eps, **settings)
         idaa = idaa.to(config.device, torch.bfloat16 if config.bf16 else torch.float32)
         return idaa.to(memory_format=torch.channels_last)
     return None
 
 
-def augmentation(config: Config, size: torch.Size) -> nn.Module:
-    """Random views of a batch (B, 3, H, W) in [0, 1], on its device."""
-    return nn.Sequential(
-        K.RandomResizedCrop(size, scale=(config.crop, 1.0), cropping_mode="resample"),
-        K.RandomHorizontalFlip(),
-        K.ColorJitter(*config.jitter, p=config.jitter_p),
-        K.RandomGrayscale(p=config.gray),
+def augmentations(config: Config, size: torch.Size) -> nn.ModuleList:
+    """Two that make random views of a batch (B, 3, H, W) in [0, 1], on its device: whole ones, and small crops."""
+    half = tuple(n // 2 for n in size)
+    crops = ((tuple(size), (config.crop, 1.0)), (half, (min(0.05, config.crop / 2), config.crop)))
+    disturb = [controls.Disturb(how, getattr(config, how)) for how in controls.DISTURB if getattr(config, how)]
+    return nn.ModuleList(
+        nn.Sequential(
+            K.RandomResizedCrop(out, scale=scale, cropping_mode="resample"),
+            K.RandomHorizontalFlip(),
+            K.ColorJitter(*config.jitter, p=config.jitter_p),
+            K.RandomGrayscale(p=config.gray),
+            *disturb,
+        )
+        for out, scale in crops
     )
 
 
@@ -150,14 +190,14 @@ def train(config: Config) -> dict[str, Any]:
     rank, world = processes(device)
     data, folder = load_data(config), Path(config.out)
     size, steps = data.train.shape[2:], len(data.train) // config.batch_size
-    images = steps * config.batch_size
-    if not steps or config.batch_size % world:
+    whole, total = math.ceil(config.epochs), round(config.epochs * steps)  # the last epoch may be a part of one
+    if not total or config.batch_size % world:
         raise ValueError(
             f"{len(data.train)} images in batches of {config.batch_size} for {world} processes leave some empty"
         )
     torch.manual_seed(config.seed)
     model = Model(config, size[0]).to(config.device).to(memory_format=torch.channels_last)
-    attack, augment, optimiser = make_attack(config, model), augmentation(config, size), make_optimiser(config, model)
+    attack, augment, optimiser = make_attack(config, model), augmentations(config, size), make_optimiser(config, model)
     if config.compile:
         model.backbone.compile()
 
@@ -166,39 +206,43 @@ def train(config: Config) -> dict[str, Any]:
     state = {"model": model, "optimiser": optimiser}
     if checkpoint.exists():
         first, spent = resume(checkpoint, config, state)
-    last = max(first, min(config.epochs, config.stop_after or config.epochs))
-    bar = tqdm(total=config.epochs * images, initial=first * images, unit="img", unit_scale=True, disable=rank > 0)
+    last = max(first, min(whole, config.stop_after or whole))
+    bar = tqdm(
+        total=total * config.batch_size,
+        initial=first * steps * config.batch_size,
+        unit="img",
+        unit_scale=True,
+        disable=rank > 0,
+    )
     for epoch in range(first, last):
         # Each epoch seeds its own random numbers, so that resuming needs no others. Every process augments the whole
         # batch, by the same numbers, and takes its share.
         seed = config.seed * 1_000_003 + epoch
         torch.manual_seed(seed)
         model.train()
+        todo = min(steps, total - epoch * steps)
         sums, started, cpu = torch.zeros(2, device=config.device), time.perf_counter(), time.process_time()
-        for i, x in enumerate(batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)):
+        shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
+        for i, x in enumerate(itertools.islice(shuffled, todo)):
             optimiser.param_groups[0]["lr"] = learning_rate(config, epoch + i / steps)
             eps = config.clae_eps if config.view == "clae" else config.eps
             eps *= (epoch + (i + 1) / steps) / config.epochs if config.eps_schedule == "ramp" else 1
-            views = [model.normalise(augment(x)[rank::world]) for _ in range(3 if config.needs_third else 2)]
-            optimiser.zero_grad()
-            clean, extra, seen = backward(model, attack, *[*views, None][:3], eps)
-            average_gradients(model.parameters())
-            optimiser.step()
-            with torch.no_grad():
-                model.method.update(seen)
-                model.follow()
-            sums += torch.stack([clean, extra])
-            bar.update(config.batch_size)
-        loss, extra_loss = (sums / steps).tolist()
+            sums += update(model, attack, augment, optimiser, x, eps, slice(rank, None, world))
+            bar.update()
+        loss, extra_loss = (sums / todo).tolist()
         if not math.isfinite(loss + extra_loss):
             raise RuntimeError(f"the loss became {loss} and {extra_loss} in epoch {epoch + 1}; lower --lr or --eps")
         took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
-            due = (epoch + 1) % config.knn_every == 0 or epoch + 1 == config.epochs
+            due = (epoch + 1) % config.knn_every == 0 or epoch + 1 == whole
             accuracy = evaluate.monitor(model, data, config.sigma) if due else ""
             row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "knn": accuracy, "eps": eps}
-            row |= {"lr": optimiser.param_groups[0]["lr"], **took, "images_per_second": images / took["seconds"]}
+            row |= {
+                "lr": optimiser.param_groups[0]["lr"],
+                **took,
+                "images_per_second": todo * config.batch_size / took["seconds"],
+            }
             log_row(folder / "log.csv", row)
             parts = {name: part.state_dict() for name, part in state.items()}
             save_whole(parts | {"config": asdict(config), "epoch": epoch + 1, "spent": spent}, checkpoint)
@@ -206,7 +250,7 @@ def train(config: Config) -> dict[str, Any]:
         if world > 1:
             distributed.barrier()
     bar.close()
-    if last < config.epochs or rank:
+    if last < whole or rank:
         return {}
     result = {"run": origin, "config": {k: v for k, v in asdict(config).items() if k not in PLACE}, "processes": world}
     result |= {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone

@@ -30,6 +30,7 @@ class Pretrained(NamedTuple):
 PRETRAINED = {
     "cifar10-vae": Pretrained("CIFAR-10", "32489795bfb0ea8542962e49be25035003c9d6afe3c2770ab298e14bbf773684"),
     "cifar10-vae-z128": Pretrained("CIFAR-10", "2f250c5133f9f454d6eb095af03867267c4e97a765d1d272c6e1676404809e61"),
+    "cifar10-vae-small": Pretrained("CIFAR-10", "5486e327d33c73df0bdad2935ad0d6a963166d4a29d775ff9d8e5366ca5c637a"),
     "cifar100-vae": Pretrained("CIFAR-100", "46a12d5c0e808cc0faf5c4345eeb666f1b5b9578532b20ff52c558b262607edf"),
     "tiny-imagenet-vae": Pretrained(
         "Tiny ImageNet", "8aac7b6e1aa2aa6193b7d527a16adddbbeac918c547425aebdda717f9f9fcf40"

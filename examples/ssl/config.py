@@ -27,7 +27,6 @@ class Config:
     attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
     pair: Literal["add", "replace"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), or loss(x', x2)
     alpha: float = 1.0
-    pull: bool = True  # loss(x1, x') moves x1 too; --no-pull spares idaa-grad its second way back through x1
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
     clae_eps: float = 0.03  # of clae, in normalised pixels

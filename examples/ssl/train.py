@@ -19,111 +19,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import controls
 import evaluate
-import kornia.augmentation as K
 import torch
-from config import OF_VAE, PLACE, Config, configure
-from methods import View
+from config import PLACE, Config, configure
 from network import Model
-from parallel import average_gradients
-from torch import Tensor, distributed, nn
+from step import augmentations, make_attack, update
+from torch import Tensor, distributed
 from tqdm import tqdm
 
-from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.training.data import Images, batches, load_images
 from idaa_transforms.training.run import log_row, own_device, processes, save_whole
 from idaa_transforms.util.provenance import provenance
 from idaa_transforms.util.sample import cifar10_sample
-
-
-def backward(
-    model: Model, attack: Any, x1: Tensor, x2: Tensor, more: list[Tensor], eps: float
-) -> tuple[Tensor, Tensor, list[View]]:
-    """The gradients of one step. x1, x2 and, where further views come from random ones, ``more`` are random views.
-    Returns the loss of the two, the loss with the further ones (the same where there are none), and the two as the
-    network saw them."""
-    config, loss = model.config, model.method.loss
-    a, b = model(x1.requires_grad_(config.view == "idaa-grad")), model(x2)
-    clean = extra = loss(a, b)
-    if config.view == "idaa-grad":  # the step's own gradient; if x' pulls x1 too, the graph of x1 is needed again
-        clean.backward(retain_graph=config.pull)
-        more = [attack(x1.detach(), grad=x1.grad, eps=eps)]
-    elif config.view in ("idaa", "clae"):
-        more = [attack((more or [x1])[0], loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
-    elif config.view == "latent":
-        more = [controls.random_step(attack, x1, eps)]
-
-    if not more:
-        clean.backward()
-    elif config.pair == "replace":
-        extra = loss(model(more[0], hard=True), b)
-        extra.backward()
-    else:
-        anchor = a if config.pull else a.detach()
-        extra = torch.stack([loss(anchor, model(view, hard=True)) for view in more]).mean()
-        (config.alpha * extra + (0 if config.view == "idaa-grad" else clean)).backward()
-    return clean.detach(), extra.detach(), [a.detach(), b.detach()]
-
-
-def random_views(model: Model, augment: nn.ModuleList, x: Tensor, part: slice) -> tuple[list[Tensor], list[Tensor]]:
-    """The two views of a step and the random ones beside them, normalised; of a batch the ``part`` of this process."""
-    counts = zip(augment, model.config.views, strict=True)
-    whole, small = ([model.normalise(one(x)[part]) for _ in range(count)] for one, count in counts)
-    if model.config.view == "hvp":
-        return controls.hardest_pair(model, whole), []
-    return whole[:2], whole[2:] + small
-
-
-def update(
-    model: Model,
-    attack: Any,
-    augment: nn.ModuleList,
-    optimiser: torch.optim.Optimizer,
-    x: Tensor,
-    eps: float,
-    part: slice = slice(None),
-) -> Tensor:
-    """One step of training on images ``x`` (B, 3, H, W) in [0, 1]: its two losses, (2,)."""
-    two, more = random_views(model, augment, x, part)
-    optimiser.zero_grad()
-    clean, extra, seen = backward(model, attack, *two, more, eps)
-    average_gradients(model.parameters())
-    optimiser.step()
-    with torch.no_grad():
-        model.method.update(seen)
-        model.follow()
-    return torch.stack([clean, extra])
-
-
-def make_attack(config: Config, model: Model) -> Any:
-    """The transform that makes adversarial views of normalised images; None where views are random."""
-    settings: dict[str, Any] = {"mean": model.mean, "std": model.std, "steps": config.steps, "start": config.start}
-    settings["step_size"] = config.step_size or None
-    if config.view == "clae":
-        return CLAETransform(config.clae_eps, **settings).to(config.device)
-    if config.view in OF_VAE:
-        idaa = IDAATransform.from_pretrained(config.weights, config.eps, **settings)
-        idaa = idaa.to(config.device, torch.bfloat16 if config.bf16 else torch.float32)
-        return idaa.to(memory_format=torch.channels_last)
-    return None
-
-
-def augmentations(config: Config, size: torch.Size) -> nn.ModuleList:
-    """Two that make random views of a batch (B, 3, H, W) in [0, 1], on its device: whole ones, and small crops."""
-    half = tuple(n // 2 for n in size)
-    crops = ((tuple(size), (config.crop, 1.0)), (half, (min(0.05, config.crop / 2), config.crop)))
-    disturb = [controls.Disturb(how, getattr(config, how)) for how in controls.DISTURB if getattr(config, how)]
-    return nn.ModuleList(
-        nn.Sequential(
-            K.RandomResizedCrop(out, scale=scale, cropping_mode="resample"),
-            K.RandomHorizontalFlip(),
-            K.ColorJitter(*config.jitter, p=config.jitter_p),
-            K.RandomGrayscale(p=config.gray),
-            *disturb,
-        )
-        for out, scale in crops
-    )
 
 
 def load_data(config: Config) -> Images:
@@ -207,13 +114,7 @@ def train(config: Config) -> dict[str, Any]:
     if checkpoint.exists():
         first, spent = resume(checkpoint, config, state)
     last = max(first, min(whole, config.stop_after or whole))
-    bar = tqdm(
-        total=total * config.batch_size,
-        initial=first * steps * config.batch_size,
-        unit="img",
-        unit_scale=True,
-        disable=rank > 0,
-    )
+    bar = tqdm(total=total, initial=first * steps, unit="step", disable=rank > 0)
     for epoch in range(first, last):
         # Each epoch seeds its own random numbers, so that resuming needs no others. Every process augments the whole
         # batch, by the same numbers, and takes its share.
@@ -238,11 +139,8 @@ def train(config: Config) -> dict[str, Any]:
             due = (epoch + 1) % config.knn_every == 0 or epoch + 1 == whole
             accuracy = evaluate.monitor(model, data, config.sigma) if due else ""
             row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "knn": accuracy, "eps": eps}
-            row |= {
-                "lr": optimiser.param_groups[0]["lr"],
-                **took,
-                "images_per_second": todo * config.batch_size / took["seconds"],
-            }
+            row |= {"lr": optimiser.param_groups[0]["lr"], **took}
+            row |= {"images_per_second": todo * config.batch_size / took["seconds"]}
             log_row(folder / "log.csv", row)
             parts = {name: part.state_dict() for name, part in state.items()}
             save_whole(parts | {"config": asdict(config), "epoch": epoch + 1, "spent": spent}, checkpoint)

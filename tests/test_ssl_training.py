@@ -123,10 +123,10 @@ def test_an_interrupted_run_ends_with_the_same_weights(method, view, options, tm
 
 
 def test_the_last_epoch_may_be_a_part_of_one(options, tmp_path):
-    more = ["--view", "third", "--train-images", 64, "--epochs", 1.5, "--batch-size", 16]
+    more = ["--view", "third", "--train-images", 64, "--epochs", 1.6, "--batch-size", 16]
     whole = run(options, tmp_path / "whole", *more)
     assert checkpoint(tmp_path / "whole")["optimiser"]["state"][0]["step"] == 4 + 2
-    assert whole["log"][-1]["lr"] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 1.25 / 1.5)) / 2)
+    assert whole["log"][-1]["lr"] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 1.25 / 1.6)) / 2)
     assert run(options, tmp_path / "parts", *more, "--stop-after", 1) == {}
     assert run(options, tmp_path / "parts", *more)["metrics"] == whole["metrics"]
 

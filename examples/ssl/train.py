@@ -97,7 +97,8 @@ def train(config: Config) -> dict[str, Any]:
     rank, world = processes(device)
     data, folder = load_data(config), Path(config.out)
     size, steps = data.train.shape[2:], len(data.train) // config.batch_size
-    whole, total = math.ceil(config.epochs), round(config.epochs * steps)  # the last epoch may be a part of one
+    total = round(config.epochs * steps)
+    whole = math.ceil(total / max(1, steps))  # epochs, of which the last may be a part of one
     if not total or config.batch_size % world:
         raise ValueError(
             f"{len(data.train)} images in batches of {config.batch_size} for {world} processes leave some empty"

@@ -48,6 +48,7 @@ ARMS: dict[str, list[str]] = {
     "latent .5": ["--view", "latent", "--eps", ".5"],
     "idaa-grad .3": ["--view", "idaa-grad", "--eps", ".3"],
     "idaa-grad .5": ["--view", "idaa-grad", "--eps", ".5"],
+    "idaa-grad .5 mixup .6": ["--view", "idaa-grad", "--eps", ".5", "--mixup", ".6"],
 }
 
 

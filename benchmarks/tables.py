@@ -78,6 +78,11 @@ def help_in_full() -> str:
     return table(["random augmentation", "view", *columns, "time of an epoch, none = 1"], lines)
 
 
+def board() -> str:
+    """Every arm for the same time."""
+    return (RESULTS / "ssl-board" / "board.md").read_text().strip()
+
+
 # Cost ----------------------------------------------------------------------------------------------------------------
 
 SPEED, TARGETS = RESULTS / "speed" / "speed.md", RESULTS / "speed" / "cpu-targets.json"
@@ -216,6 +221,7 @@ def _as_table(rows: list[dict[str, str]]) -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "help": help_short,
     "help-in-full": help_in_full,
+    "board": board,
     "cost": cost,
     "targets": targets,
     "weights": weights,

@@ -5,10 +5,12 @@ import shlex
 import sys
 from pathlib import Path
 
+import board_report
 import pytest
 import report
 import run_table
 from config import PLACE
+from scipy import stats
 from train import train
 
 
@@ -86,3 +88,28 @@ def test_a_cell_that_fails_is_named_and_does_not_stop_the_others(grid, tmp_path,
     with pytest.raises(SystemExit, match=r"failed:\n--method simclr --view none .*--epochs 1 --batch-size 999"):
         grid("--scale", "smoke", "--views", "none", "--", "--epochs", "1", "--batch-size", "999")
     assert "leave some empty" in capfd.readouterr().err
+
+
+def test_the_board_gives_every_arm_the_same_time(grid):
+    """Costs, epochs that fit them, and the page, on the package's own images."""
+    arms = ["none", "idaa-grad .3"]
+    results = grid("--board", "smoke", "--arms", *arms, "--seeds", "0", "10")
+    seconds = json.loads((results / "costs-smoke.json").read_text())["seconds"]
+    assert list(seconds) == arms
+    runs = board_report.read(results, "smoke")
+    assert [(arm, list(seeds)) for arm, seeds in runs.items()] == [(arm, [0, 10]) for arm in arms]
+    for arm, seeds in runs.items():
+        assert seeds[0]["config"]["epochs"] * seconds[arm] == pytest.approx(2 * seconds["none"], rel=0.02)
+    text = (results / "board.md").read_text()
+    assert "### smoke, fresh seeds, which decide" in text
+    assert "| **idaa-grad .3** | 10 |" in text
+    assert "### smoke, explored" in text
+    assert (results / "board.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_intervals_are_students():
+    """Against scipy's, and by hand: of 1, 2 and 3 points the standard error is 1 / sqrt(3)."""
+    assert board_report.interval([0.01, 0.02, 0.03]) == "+2.0 ± 2.5"  # 4.303 / sqrt(3)
+    assert board_report.interval([0.01]) == "+1.0"
+    for degrees, value in enumerate(board_report.T, 1):
+        assert value == pytest.approx(stats.t.ppf(0.975, degrees), abs=1e-3)

@@ -25,7 +25,7 @@ class Config:
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
 
     # the view beside the two random ones
-    view: Literal["none", "third", "clae", "idaa", "idaa-grad"] = "idaa"  # third: one more random view, as a control
+    view: Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad"] = "idaa"  # see README.md
     attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
     pair: Literal["add", "replace"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), or loss(x', x2)
     alpha: float = 1.0
@@ -50,6 +50,9 @@ class Config:
     jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
     jitter_p: float = 0.8
     gray: float = 0.2
+    noise: float = 0.0  # after all that, on every random view: standard deviation of Gaussian noise
+    mixup: float = 0.0  # largest share of another image
+    quantize: int = 0  # random bins of each channel
 
     # network and optimiser
     backbone: str = "resnet18"  # of timm, with a 3x3 stem for images of up to 64 pixels
@@ -59,7 +62,7 @@ class Config:
     lr: float = 3e-4
     weight_decay: float = 0.0
     batch_size: int = 256  # over all processes
-    epochs: int = 300
+    epochs: float = 300
     schedule: Literal["cosine", "steps"] = "cosine"  # steps: times .1, .05, .01 after 120, 160, 200 epochs of 301
     warmup_epochs: int = 0  # linear, then
     flat_epochs: int = 0  # constant until this epoch, then the schedule
@@ -79,12 +82,14 @@ class Config:
         self.bf16 = use_bfloat16(self.bf16, self.device)
 
     @property
-    def needs_third(self) -> bool:
-        """Whether a step draws three random views."""
-        return self.view == "third" or self.attacked == "x3"
+    def views(self) -> tuple[int, int]:
+        """How many random views a step draws, whole ones and small crops."""
+        whole = {"third": 3, "hvp": 4}.get(self.view, 3 if self.attacked == "x3" else 2)
+        return whole, 2 if self.view == "small" else 0
 
 
 VIEWS = get_args(get_type_hints(Config)["view"])
+OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
 WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
 # What decides nothing but where and how fast.
 PLACE = ("out", "root", "download", "device", "threads", "compile", "stop_after")
@@ -144,7 +149,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     config.out = config.out or f"runs/ssl/{run_name(config, said)}"
     if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae"):
         parser.error(f"--pair replace and --attacked x3 are for --view idaa and clae, not {config.view}")
-    if config.view in ("idaa", "idaa-grad") and not config.weights:
+    if config.view in OF_VAE and not config.weights:
         parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")
     return config
 

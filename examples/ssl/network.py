@@ -36,7 +36,7 @@ class Model(nn.Module):
         self.method = METHODS[config.method](self.backbone.num_features)
         if distributed.is_initialized():
             synchronise(self.backbone)
-        self.dual = config.dual_bn and config.view != "none"
+        self.dual = config.dual_bn and config.view not in ("none", "hvp")
         if self.dual:
             convert_dual_batchnorm(self.backbone)
         self.target: nn.ModuleList | None = None

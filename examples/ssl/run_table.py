@@ -2,6 +2,7 @@
 
     python examples/ssl/run_table.py --scale small --seeds 0 1                     # SimCLR with every view
     python examples/ssl/run_table.py --scale small --views idaa -- --eps 0.3       # the same with another setting
+    python examples/ssl/run_table.py --board cifar10-crops --seeds 10 11 12        # equal time, see docs/board.md
     python examples/ssl/run_table.py --methods plain simsiam --data cifar10 cifar100 --views none idaa    # on a GPU
 
 What stands behind -- goes to train.py. A cell that is done has a JSON in benchmarks/results/ssl/; one that was
@@ -16,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import board
+import board_report
 import report
 from config import VIEWS, configure
 from methods import METHODS
@@ -57,16 +60,23 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=[""], help="default: the scale's")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--scale", choices=("paper", "small", "smoke"), default="paper")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the JSONs, the table and the plots")
+    parser.add_argument("--board", choices=board.RUNGS, help="every arm for the same time, on this rung")
+    parser.add_argument("--arms", nargs="+", choices=board.ARMS, default=list(board.ARMS), help="of the board")
+    parser.add_argument("--results", type=Path, help="folder of the JSONs, the table and the plots")
     own = sys.argv[1:]
     cut = own.index("--") if "--" in own else len(own)
     args = parser.parse_args(own[:cut])
+    results = args.results or (RESULTS.with_name("ssl-board") if args.board else RESULTS)
+    rest = own[cut + 1 :]
+    grid = board.cells(args.board, args.arms, args.seeds, results) if args.board else cells(args, rest)
     failed = []
-    for cell in cells(args, own[cut + 1 :]):
-        if not run(cell, args.results):
+    for cell in grid:
+        if not run(cell, results):
             failed.append(cell)
-        if any(args.results.glob("*.json")):
-            report.write(args.results)
+        if args.board:
+            board_report.write(results)
+        elif any(results.glob("*.json")):
+            report.write(results)
     if failed:
         sys.exit("failed:\n" + "\n".join(" ".join(cell) for cell in failed))
 

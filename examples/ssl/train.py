@@ -11,6 +11,7 @@ Its folder has checkpoint.pt and log.csv after each epoch and, in the end, resul
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import sys
@@ -20,72 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import evaluate
-import kornia.augmentation as K
 import torch
 from config import PLACE, Config, configure
-from methods import View
 from network import Model
-from parallel import average_gradients
-from torch import Tensor, distributed, nn
+from step import augmentations, make_attack, update
+from torch import Tensor, distributed
 from tqdm import tqdm
 
-from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.training.data import Images, batches, load_images
 from idaa_transforms.training.run import log_row, own_device, processes, save_whole
 from idaa_transforms.util.provenance import provenance
 from idaa_transforms.util.sample import cifar10_sample
-
-
-def backward(
-    model: Model, attack: Any, x1: Tensor, x2: Tensor, x3: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor, list[View]]:
-    """The gradients of one step. x1, x2 and, where the third view comes from a random one, x3 are random views. Returns
-    the loss of the two, the loss with the third (the same where there is none), and the two as the network saw them."""
-    config, loss = model.config, model.method.loss
-    a, b = model(x1.requires_grad_(config.view == "idaa-grad")), model(x2)
-    clean = extra = loss(a, b)
-    if config.view == "idaa-grad":  # the step's own gradient; the graph of x1 stays, for the loss with x'
-        clean.backward(retain_graph=True)
-        hard = attack(x1.detach(), grad=x1.grad, eps=eps)
-    elif config.view in ("idaa", "clae"):
-        start = x1 if x3 is None else x3
-        hard = attack(start, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)
-    else:
-        hard = x3
-
-    if hard is None:
-        clean.backward()
-    elif config.pair == "replace":
-        extra = loss(model(hard, hard=True), b)
-        extra.backward()
-    else:
-        extra = loss(a, model(hard, hard=True))
-        (config.alpha * extra + (0 if config.view == "idaa-grad" else clean)).backward()
-    return clean.detach(), extra.detach(), [a.detach(), b.detach()]
-
-
-def make_attack(config: Config, model: Model) -> Any:
-    """The transform that makes adversarial views of normalised images; None where views are random."""
-    settings: dict[str, Any] = {"mean": model.mean, "std": model.std, "steps": config.steps, "start": config.start}
-    settings["step_size"] = config.step_size or None
-    if config.view == "clae":
-        return CLAETransform(config.clae_eps, **settings).to(config.device)
-    if config.view in ("idaa", "idaa-grad"):
-        idaa = IDAATransform.from_pretrained(config.weights, config.eps, **settings)
-        idaa = idaa.to(config.device, torch.bfloat16 if config.bf16 else torch.float32)
-        return idaa.to(memory_format=torch.channels_last)
-    return None
-
-
-def augmentation(config: Config, size: torch.Size) -> nn.Module:
-    """Random views of a batch (B, 3, H, W) in [0, 1], on its device."""
-    return nn.Sequential(
-        K.RandomResizedCrop(size, scale=(config.crop, 1.0), cropping_mode="resample"),
-        K.RandomHorizontalFlip(),
-        K.ColorJitter(*config.jitter, p=config.jitter_p),
-        K.RandomGrayscale(p=config.gray),
-    )
-
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
@@ -156,14 +102,15 @@ def train(config: Config) -> dict[str, Any]:
     rank, world = processes(device)
     data, folder = load_data(config), Path(config.out)
     size, steps = data.train.shape[2:], len(data.train) // config.batch_size
-    images = steps * config.batch_size
-    if not steps or config.batch_size % world:
+    total = round(config.epochs * steps)
+    whole = math.ceil(total / max(1, steps))  # epochs, of which the last may be a part of one
+    if not total or config.batch_size % world:
         raise ValueError(
             f"{len(data.train)} images in batches of {config.batch_size} for {world} processes leave some empty"
         )
     torch.manual_seed(config.seed)
     model = Model(config, size[0]).to(config.device).to(memory_format=torch.channels_last)
-    attack, augment, optimiser = make_attack(config, model), augmentation(config, size), make_optimiser(config, model)
+    attack, augment, optimiser = make_attack(config, model), augmentations(config, size), make_optimiser(config, model)
     if config.compile:
         model.backbone.compile()
 
@@ -172,39 +119,39 @@ def train(config: Config) -> dict[str, Any]:
     state = {"model": model, "optimiser": optimiser}
     if checkpoint.exists():
         first, spent = resume(checkpoint, config, state)
-    last = max(first, min(config.epochs, config.stop_after or config.epochs))
-    bar = tqdm(total=config.epochs * images, initial=first * images, unit="img", unit_scale=True, disable=rank > 0)
+    last = max(first, min(whole, config.stop_after or whole))
+    bar = tqdm(total=total, initial=first * steps, unit="step", disable=rank > 0)
+    metrics: dict[str, float] = {}
     for epoch in range(first, last):
         # Each epoch seeds its own random numbers, so that resuming needs no others. Every process augments the whole
         # batch, by the same numbers, and takes its share.
         seed = config.seed * 1_000_003 + epoch
         torch.manual_seed(seed)
         model.train()
+        todo = min(steps, total - epoch * steps)
         sums, started, cpu = torch.zeros(2, device=config.device), time.perf_counter(), time.process_time()
-        for i, x in enumerate(batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)):
+        shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
+        for i, x in enumerate(itertools.islice(shuffled, todo)):
             optimiser.param_groups[0]["lr"] = learning_rate(config, epoch + i / steps)
             eps = config.clae_eps if config.view == "clae" else config.eps
             eps *= (epoch + (i + 1) / steps) / config.epochs if config.eps_schedule == "ramp" else 1
-            views = [model.normalise(augment(x)[rank::world]) for _ in range(3 if config.needs_third else 2)]
-            optimiser.zero_grad()
-            clean, extra, seen = backward(model, attack, *[*views, None][:3], eps)
-            average_gradients(model.parameters())
-            optimiser.step()
-            with torch.no_grad():
-                model.method.update(seen)
-                model.follow()
-            sums += torch.stack([clean, extra])
-            bar.update(config.batch_size)
-        loss, extra_loss = (sums / steps).tolist()
+            sums += update(model, attack, augment, optimiser, x, eps, slice(rank, None, world))
+            bar.update()
+        loss, extra_loss = (sums / todo).tolist()
         if not math.isfinite(loss + extra_loss):
             raise RuntimeError(f"the loss became {loss} and {extra_loss} in epoch {epoch + 1}; lower --lr or --eps")
         took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
-            due = (epoch + 1) % config.knn_every == 0 or epoch + 1 == config.epochs
-            accuracy = evaluate.monitor(model, data, config.sigma) if due else ""
+            if epoch + 1 == whole:
+                metrics = evaluate.evaluate(model, data, config.sigma)
+                accuracy = metrics["knn_backbone"]
+            else:
+                due = (epoch + 1) % config.knn_every == 0
+                accuracy = evaluate.monitor(model, data, config.sigma) if due else ""
             row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "knn": accuracy, "eps": eps}
-            row |= {"lr": optimiser.param_groups[0]["lr"], **took, "images_per_second": images / took["seconds"]}
+            row |= {"lr": optimiser.param_groups[0]["lr"], **took}
+            row |= {"images_per_second": todo * config.batch_size / took["seconds"]}
             log_row(folder / "log.csv", row)
             parts = {name: part.state_dict() for name, part in state.items()}
             save_whole(parts | {"config": asdict(config), "epoch": epoch + 1, "spent": spent}, checkpoint)
@@ -212,11 +159,14 @@ def train(config: Config) -> dict[str, Any]:
         if world > 1:
             distributed.barrier()
     bar.close()
-    if last < config.epochs or rank:
+    if last < whole or rank:
         return {}
     result = {"run": origin, "config": {k: v for k, v in asdict(config).items() if k not in PLACE}, "processes": world}
     result |= {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
-    result |= {"attack": attack.stats() if attack else {}, "metrics": evaluate.evaluate(model, data, config.sigma)}
+    result |= {
+        "attack": attack.stats() if attack else {},
+        "metrics": metrics or evaluate.evaluate(model, data, config.sigma),
+    }
     result["log"] = read_log(folder / "log.csv")
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     return result

@@ -31,6 +31,9 @@ PRETRAINED = {
     "cifar10-vae-z128": Pretrained(
         "CIFAR-10", "2f250c5133f9f454d6eb095af03867267c4e97a765d1d272c6e1676404809e61", OF_CIFAR
     ),
+    "cifar10-vae-small": Pretrained(
+        "CIFAR-10", "5486e327d33c73df0bdad2935ad0d6a963166d4a29d775ff9d8e5366ca5c637a", OF_CIFAR
+    ),
     "cifar100-vae": Pretrained(
         "CIFAR-100", "46a12d5c0e808cc0faf5c4345eeb666f1b5b9578532b20ff52c558b262607edf", OF_CIFAR
     ),

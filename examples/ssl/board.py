@@ -1,0 +1,110 @@
+"""The board: what a view brings for the time that it takes. docs/board.md says what is asked and how it is decided.
+
+    python examples/ssl/run_table.py --board cifar10-crops --seeds 10 11 12        # arms of one rung, each seed in turn
+
+A budget is the time of so many epochs of plain two-view training. Each arm's step is timed first, all arms in one
+process, interleaved; then each gets as many epochs, the last one in part, as its budget pays for.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from config import Config, configure
+from network import Model
+from step import augmentations, make_attack, update
+from train import load_data, make_optimiser
+
+from idaa_transforms.util.provenance import provenance
+
+CROPS = ["--crop", ".4", "--jitter", "0", "0", "0", "0", "--gray", "0"]
+SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "9"]
+# A rung: data and random augmentation, and the budget in epochs of plain training.
+RUNGS: dict[str, tuple[list[str], float]] = {
+    "cifar10-crops": ([*SMALL, *CROPS], 3),
+    "cifar10-paper": (SMALL, 3),
+    "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 6),
+    "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 3),
+    "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
+}
+ARMS: dict[str, list[str]] = {
+    "none": ["--view", "none"],
+    "third": ["--view", "third"],
+    "small": ["--view", "small"],
+    "hvp": ["--view", "hvp"],
+    "clae": ["--view", "clae"],
+    "mixup .3": ["--view", "none", "--mixup", ".3"],
+    "mixup .6": ["--view", "none", "--mixup", ".6"],
+    "mixup .9": ["--view", "none", "--mixup", ".9"],
+    "noise .1": ["--view", "none", "--noise", ".1"],
+    "quantize 8": ["--view", "none", "--quantize", "8"],
+    "latent .5": ["--view", "latent", "--eps", ".5"],
+    "idaa-grad .3": ["--view", "idaa-grad", "--eps", ".3"],
+    "idaa-grad .5": ["--view", "idaa-grad", "--eps", ".5"],
+    "idaa-grad .5 mixup .6": ["--view", "idaa-grad", "--eps", ".5", "--mixup", ".6"],
+}
+
+
+def stepper(config: Config, x: torch.Tensor) -> Callable[[], Any]:
+    """Steps of training of one arm on one batch, uint8."""
+    torch.manual_seed(config.seed)
+    model = Model(config, x.shape[2]).to(config.device).to(memory_format=torch.channels_last)
+    attack, augment, optimiser = (
+        make_attack(config, model),
+        augmentations(config, x.shape[2:]),
+        make_optimiser(config, model),
+    )
+    images, eps = x.float() / 255, config.clae_eps if config.view == "clae" else config.eps
+    return lambda: update(model, attack, augment, optimiser, images, eps)
+
+
+def costs(rung: str, arms: list[str], repeats: int = 9) -> dict[str, Any]:
+    """Seconds of a step of each arm: medians, all arms in each round, in random order; the processor's time where there
+    is no GPU, since other work may share it."""
+    configs = {arm: configure([*RUNGS[rung][0], *ARMS[arm]]) for arm in arms}
+    first = configs[arms[0]]
+    if first.threads:
+        torch.set_num_threads(first.threads)
+    x = load_data(first).train[: first.batch_size]
+    gpu, warm_up = x.device.type == "cuda", 2
+    clock, wait = (time.perf_counter, torch.cuda.synchronize) if gpu else (time.process_time, lambda: None)
+    steppers = {arm: stepper(config, x) for arm, config in configs.items()}
+    times: dict[str, list[float]] = {arm: [] for arm in arms}
+    for turn in range(warm_up + repeats):
+        for arm in random.Random(turn).sample(arms, len(arms)):
+            wait()
+            started = clock()
+            steppers[arm]()
+            wait()
+            times[arm].append(clock() - started)
+    return {"run": provenance(), "seconds": {arm: statistics.median(took[warm_up:]) for arm, took in times.items()}}
+
+
+def known_costs(rung: str, arms: list[str], folder: Path) -> dict[str, float]:
+    """Seconds of a step of ``arms`` and of ``none``, from the file of this rung or, if one is missing, measured now."""
+    file = folder / f"costs-{rung}.json"
+    known = json.loads(file.read_text())["seconds"] if file.exists() else {}
+    if not known.keys() >= {"none", *arms}:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        wanted = [arm for arm in ARMS if arm in ("none", *arms, *known)]
+        file.write_text(json.dumps(costs(rung, wanted), indent=1) + "\n")
+    return json.loads(file.read_text())["seconds"]
+
+
+def cells(rung: str, arms: list[str], seeds: list[int], folder: Path) -> list[list[str]]:
+    """Arguments of train.py for each arm of a rung, one whole seed before the next."""
+    seconds, (options, budget) = known_costs(rung, arms, folder), RUNGS[rung]
+    rows = []
+    for seed in seeds:
+        for arm in arms:
+            epochs = f"{budget * seconds['none'] / seconds[arm]:.2f}"
+            out = f"runs/board/{rung}--{arm.replace(' ', '-')}--s{seed}"
+            rows.append([*options, *ARMS[arm], "--epochs", epochs, "--seed", str(seed), "--out", out])
+    return rows

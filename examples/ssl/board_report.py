@@ -1,0 +1,115 @@
+"""Tables and plot of the board from its JSONs: board.md and board.png beside them.
+
+    python examples/ssl/board_report.py benchmarks/results/ssl-board
+
+run_table.py --board does this after each cell, and `make tables` puts the tables into docs/board.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import report
+from board import ARMS, RUNGS
+
+FRESH = 10  # seeds from here on decide; those below explore
+OURS = "idaa-grad"
+# Student's t at 97.5 %, for 1, 2, ... degrees of freedom.
+T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+Runs = dict[str, dict[int, dict[str, Any]]]  # arm, seed
+
+
+def interval(differences: list[float]) -> str:
+    """Mean in points and, of two and more, half the width of its 95 % interval."""
+    mean = 100 * statistics.mean(differences)
+    if len(differences) < 2:
+        return f"{mean:+.1f}"
+    half = T[len(differences) - 2] * 100 * statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{mean:+.1f} ± {half:.1f}"
+
+
+def read(results: Path, rung: str) -> Runs:
+    """The runs of one rung, in the order of ARMS."""
+    runs: Runs = {}
+    for arm in ARMS:
+        stem = f"{rung}--{arm.replace(' ', '-')}--s"
+        found = {int(file.stem.removeprefix(stem)): file for file in results.glob(f"{stem}*.json")}
+        if found:
+            runs[arm] = {seed: json.loads(file.read_text()) for seed, file in sorted(found.items())}
+    return runs
+
+
+def _mean(seeds: dict[int, dict[str, Any]]) -> float:
+    return statistics.mean(run["metrics"]["knn_backbone"] for run in seeds.values())
+
+
+def table(runs: Runs, seconds: dict[str, float]) -> str:
+    """Accuracy of every arm, and how far the best arm of ours is over it, seed by seed."""
+    score = {arm: _mean(seeds) for arm, seeds in runs.items()}
+    ours = max((arm for arm in runs if arm.startswith(OURS)), key=score.__getitem__, default=None)
+    lines = []
+    for arm, seeds in sorted(runs.items(), key=lambda item: -score[item[0]]):
+        line = [
+            f"**{arm}**" if arm == ours else arm,
+            " ".join(map(str, seeds)),
+            f"{seconds[arm] / seconds['none']:.2f}",
+        ]
+        line.append(f"{next(iter(seeds.values()))['config']['epochs']:g}")
+        line += [report.spread([run["metrics"][name] for run in seeds.values()]) for name in report.METRICS]
+        for name in list(report.METRICS)[:2]:
+            both = sorted(set(seeds) & set(runs[ours])) if ours and arm != ours else []
+            gains = [runs[ours][s]["metrics"][name] - seeds[s]["metrics"][name] for s in both]
+            line.append(interval(gains) if gains else "-")
+        lines.append(line)
+    header = ["arm", "seeds", "cost of a step", "epochs", *report.METRICS.values()]
+    return report.markdown([*header, f"kNN: {ours} over it", "linear: the same"], lines)
+
+
+def plot(groups: dict[str, Runs], file: Path) -> None:
+    """kNN and linear accuracy of every arm after the same time: a dot for each seed, a line at the mean."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * len(groups), 3.8), dpi=120, layout="constrained")
+    for axis, (title, runs) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
+        names = sorted(runs, key=lambda arm: _mean(runs[arm]))
+        for height, arm in enumerate(names):
+            for metric, color in (("knn_backbone", "tab:blue"), ("linear_backbone", "tab:orange")):
+                values = [100 * run["metrics"][metric] for run in runs[arm].values()]
+                axis.plot(values, [height] * len(values), "o", color=color, markersize=4, alpha=0.7)
+                axis.plot(statistics.mean(values), height, "|", color=color, markersize=16)
+        axis.set_yticks(range(len(names)), names)
+        axis.set(xlabel="accuracy, %: kNN blue, linear orange", title=title)
+        axis.grid(alpha=0.3)
+    figure.savefig(file)
+
+
+def write(results: Path) -> None:
+    """board.md and board.png in the folder of the JSONs."""
+    parts, plotted = [], {}
+    for rung, (_, budget) in RUNGS.items():
+        runs = read(results, rung)
+        if not runs:
+            continue
+        measured = json.loads((results / f"costs-{rung}.json").read_text())
+        for title, kept in (("fresh seeds, which decide", lambda s: s >= FRESH), ("explored", lambda s: s < FRESH)):
+            part = {arm: {s: r for s, r in seeds.items() if kept(s)} for arm, seeds in runs.items()}
+            part = {arm: seeds for arm, seeds in part.items() if seeds}
+            if part:
+                parts += [f"### {rung}, {title}", f"Budget: the time of {budget:g} epochs of `none`."]
+                parts.append(table(part, measured["seconds"]))
+                plotted[f"{rung}, {title.split(',')[0]}"] = part
+        origins = [run["run"] for seeds in runs.values() for run in seeds.values()] + [measured["run"]]
+        facts = ("commit", "machine", "date")
+        parts.append("; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts) + ".")
+    if plotted:
+        plot(plotted, results / "board.png")
+    (results / "board.md").write_text("\n\n".join(parts or ["Nothing was run yet."]) + "\n")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,76 @@
+"""What else could make views harder, or images harder to tell apart by a short cut: controls, a few lines each.
+
+The first three change every random view and need no network; train.py puts them behind the random augmentation.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from idaa_transforms import IDAATransform, untouched
+from idaa_transforms.losses import nt_xent
+
+if TYPE_CHECKING:
+    from network import Model
+
+
+def noise(x: Tensor, sd: float) -> Tensor:
+    """Gaussian noise with standard deviation ``sd`` on images (B, C, H, W) in [0, 1]."""
+    return (x + sd * torch.randn_like(x)).clamp(0, 1)
+
+
+def mixup(x: Tensor, most: float) -> Tensor:
+    """Mixup noise (DACL; Verma et al., ICML 2021): up to ``most`` of another image of the batch in each."""
+    share = most * torch.rand(len(x), 1, 1, 1, device=x.device)
+    return torch.lerp(x, x[torch.randperm(len(x), device=x.device)], share)
+
+
+def quantize(x: Tensor, bins: int) -> Tensor:
+    """Randomized quantization (Wu et al., ICCV 2023): each channel of each image gets random bins between its least and
+    its largest value, and all values of a bin become one random value of that bin."""
+    flat = x.flatten(2)
+    low, high = flat.amin(2, keepdim=True), flat.amax(2, keepdim=True)
+    inner = torch.rand(*flat.shape[:2], bins - 1, device=x.device).sort(2).values
+    edges = torch.cat([torch.zeros_like(low), inner, torch.ones_like(low)], 2) * (high - low) + low
+    values = torch.lerp(edges[..., :-1], edges[..., 1:], torch.rand(*flat.shape[:2], bins, device=x.device))
+    return values.gather(2, torch.searchsorted(edges[..., 1:-1].contiguous(), flat.contiguous())).view_as(x)
+
+
+DISTURB = {"mixup": mixup, "noise": noise, "quantize": quantize}
+
+
+class Disturb(nn.Module):
+    """One of these as the last part of a random augmentation."""
+
+    def __init__(self, how: str, amount: float) -> None:
+        super().__init__()
+        self.how, self.amount = how, amount
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to the same."""
+        return DISTURB[self.how](x, self.amount)
+
+
+@torch.no_grad()
+def random_step(attack: IDAATransform, x: Tensor, eps: float) -> Tensor:
+    """IDAA's view of ``x`` with the signs of its step drawn instead of those that raise the loss."""
+    z = attack.codec.encode(x)
+    step = eps * attack.autoencoder.latent_scale * torch.randn_like(z).sign()
+    return x + attack.codec.decode(z + step, x.shape) - attack.codec.decode(z, x.shape)
+
+
+@torch.no_grad()
+def hardest_pair(model: Model, views: list[Tensor]) -> list[Tensor]:
+    """Hard view pretraining (Ferreira et al., ICLR 2025): of all pairs of random ``views``, each (B, C, H, W), the one
+    with the largest NT-Xent, image by image. One pass forward for each view."""
+    with untouched(model):
+        embedded = [model.method.embed(model(view).features) for view in views]
+    pairs = list(itertools.combinations(range(len(views)), 2))
+    worst = torch.stack([nt_xent(embedded[i], embedded[j]) for i, j in pairs]).argmax(0)
+    stacked, rows = torch.stack(views), torch.arange(len(worst), device=worst.device)
+    chosen = torch.tensor(pairs, device=worst.device)[worst]
+    return [stacked[chosen[:, side], rows].contiguous(memory_format=torch.channels_last) for side in (0, 1)]

@@ -1,0 +1,122 @@
+"""The controls of examples/ssl, each against a few plain lines."""
+
+import itertools
+
+import pytest
+import torch
+from config import configure
+from controls import hardest_pair, mixup, noise, quantize, random_step
+from network import Model
+from step import augmentations, backward, make_attack, random_views
+from torch.nn import functional as F
+
+from idaa_transforms.util.sample import cifar10_sample
+
+
+@pytest.fixture
+def images():
+    return cifar10_sample()[0][:16]
+
+
+def model_of(*options):
+    config = configure(["--scale", "smoke", "--weights", "cifar10-vae-small", *options])
+    torch.manual_seed(0)
+    return config, Model(config, 32)
+
+
+def gradients(model):
+    found = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    return found
+
+
+def test_noise_has_its_standard_deviation_and_stays_in_range(images):
+    torch.manual_seed(0)
+    grey = torch.full_like(images, 0.5)
+    assert (noise(grey, 0.1) - grey).std().item() == pytest.approx(0.1, rel=0.02)
+    assert noise(images, 1.0).min() == 0
+    assert noise(images, 1.0).max() == 1
+
+
+def test_mixup_is_the_image_and_a_little_of_one_other(images):
+    torch.manual_seed(0)
+    views = mixup(images, 0.3)
+    torch.manual_seed(0)
+    shares, other = 0.3 * torch.rand(16, 1, 1, 1), torch.randperm(16)
+    for i in range(16):
+        by_hand = (1 - shares[i]) * images[i] + shares[i] * images[other[i]]
+        torch.testing.assert_close(views[i], by_hand)
+    assert 0.2 < shares.max() < 0.3
+
+
+def test_quantize_maps_each_channel_to_few_values_in_order(images):
+    torch.manual_seed(0)
+    views = quantize(images, 5)
+    for before, after in zip(images.flatten(0, 1).flatten(1), views.flatten(0, 1).flatten(1), strict=True):
+        assert len(after.unique()) <= 5
+        assert after[before.argsort()].diff().min() >= 0  # bins keep the order of values
+        assert before.min() <= after.min() <= after.max() <= before.max()
+    assert len(views.unique()) > 16 * 3  # bins of their own for each channel
+
+
+def test_a_random_step_is_as_long_as_the_adversarial_one(images):
+    config, model = model_of("--view", "latent")
+    attack = make_attack(config, model)
+    x = model.normalise(images)
+    with torch.no_grad():
+        z = attack.codec.encode(x)
+        torch.manual_seed(0)
+        signs = torch.where(torch.randn_like(z) > 0, 1.0, -1.0)
+        by_hand = x - attack.codec.decode(z, x.shape) + attack.codec.decode(z + 0.3 * signs, x.shape)
+    torch.manual_seed(0)
+    torch.testing.assert_close(random_step(attack, x, 0.3), by_hand)
+    found = attack.explain(x, grad=torch.randn_like(x), eps=0.3)
+    torch.testing.assert_close(found.delta.abs(), torch.full_like(z, 0.3))
+
+
+def test_the_hardest_pair_is_found_image_by_image(images):
+    _, model = model_of("--view", "hvp")
+    torch.manual_seed(0)
+    views = [model.normalise(torch.rand_like(images) * images) for _ in range(4)]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = hardest_pair(model, views)
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        rows = [F.normalize(model.method.embed(model(view).features), dim=1) for view in views]
+    worst, pairs = torch.full((16,), -torch.inf), [None] * 16
+    for i, j in itertools.combinations(range(4), 2):
+        both = torch.cat([rows[i], rows[j]])
+        scores = (both @ both.T / 0.5).exp()
+        scores.fill_diagonal_(0)
+        for n in range(16):
+            partner = scores[n, n + 16]
+            loss = -((partner / scores[n].sum()).log() + (partner / scores[n + 16].sum()).log()) / 2
+            if loss > worst[n]:
+                worst[n], pairs[n] = loss, (i, j)
+    assert len(set(pairs)) > 1
+    for n, (i, j) in enumerate(pairs):
+        assert torch.equal(first[n], views[i][n])
+        assert torch.equal(second[n], views[j][n])
+
+
+def test_small_crops_are_half_the_size_and_disturbances_reach_every_view(images):
+    config, model = model_of("--view", "small", "--mixup", ".2", "--quantize", "2")
+    two, more = random_views(model, augmentations(config, images.shape[2:]), images, slice(None))
+    assert [view.shape[-1] for view in (*two, *more)] == [32, 32, 16, 16]
+    assert all(len(view[0, 0].unique()) == 2 for view in (*two, *more))
+
+
+def test_idaa_by_the_steps_own_gradient(images):
+    config, model = model_of("--view", "idaa-grad", "--alpha", "0.5")
+    attack = make_attack(config, model)
+    x1, x2 = model.normalise(images), model.normalise(images.flip(-1))
+    backward(model, attack, x1.clone(), x2, [], 0.1)
+    found = gradients(model)
+
+    leaf = x1.clone().requires_grad_()
+    model.method.loss(model(leaf), model(x2)).backward()
+    hard = attack(x1, grad=leaf.grad, eps=0.1)
+    model.zero_grad()
+    a = model(x1)
+    (model.method.loss(a, model(x2)) + 0.5 * model.method.loss(a, model(hard, hard=True))).backward()
+    torch.testing.assert_close(found, gradients(model))

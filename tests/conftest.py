@@ -1,6 +1,10 @@
 """Small real objects that the tests share."""
 
 import json
+import os
+
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is there: several workers share the cores
+    os.environ.setdefault(_threads, "1")
 
 import pytest
 import torch

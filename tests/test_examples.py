@@ -16,6 +16,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ONE_FILE = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in ONE_FILE if n not in ("orders", "accelerate_ddp")])
 def test_an_example_learns(name):
     losses = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]()
@@ -24,12 +25,14 @@ def test_an_example_learns(name):
     assert sum(losses[half:]) / len(losses[half:]) < sum(losses[:half]) / half
 
 
+@pytest.mark.slow
 def test_the_orders_differ_as_they_say():
     losses = {order: sum(each) for order, each in runpy.run_path(str(EXAMPLES / "orders.py"))["main"]().items()}
     assert losses["before"] > losses["random"]
     assert losses["inside"] > losses["after"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "launch",
     [
@@ -54,6 +57,7 @@ def test_an_example_is_a_page_that_says_how_to_run_it(name):
     assert f"python examples/{name}.py" in [line.strip() for line in lines]
 
 
+@pytest.mark.slow
 def test_demo(tmp_path, capsys):
     main(["demo", "--out", str(tmp_path), "--steps", "8"])
     table = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
@@ -79,6 +83,7 @@ def test_an_error_is_one_line(capsys):
         main(["demo", "--weights", "nonsense", "--steps", "1"])
 
 
+@pytest.mark.slow
 def test_import_needs_no_extra(monkeypatch):
     """The core imports none of the extras."""
     code = """
@@ -95,6 +100,7 @@ print((views != x).any().item())
     assert run.stdout == "True\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "call", "extra"),
     [

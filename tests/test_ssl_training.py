@@ -23,6 +23,8 @@ from train import learning_rate, train
 from idaa_transforms import IDAATransform
 from idaa_transforms.util.sample import cifar10_sample
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "ssl" / "train.py"
 

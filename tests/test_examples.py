@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from statistics import linear_regression
 
 import pytest
 
@@ -21,8 +22,8 @@ ONE_FILE = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 def test_an_example_learns(name):
     losses = runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"]()
     losses = losses[2:] if name == "lightly_moco" else losses  # while its queue fills, the task becomes harder
-    half = len(losses) // 2
-    assert sum(losses[half:]) / len(losses[half:]) < sum(losses[:half]) / half
+    # By the line through all steps, since each has images and views of its own.
+    assert linear_regression(range(len(losses)), losses).slope < 0
 
 
 @pytest.mark.slow

@@ -6,22 +6,12 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from picture_files import PICTURES, write
 
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.training import data
 from idaa_transforms.training.data import batches, load_images
 from idaa_transforms.training.vae import Recipe, train_vae
-from idaa_transforms.util.sample import cifar10_sample
-
-PICTURES = [p.permute(1, 2, 0).numpy() for p in (cifar10_sample()[0] * 255).round().byte()]
-
-
-def write(folder, pictures, size=None):
-    folder.mkdir(parents=True)
-    for i, picture in enumerate(pictures):
-        image = Image.fromarray(picture)
-        (image.resize(size) if size else image).save(folder / f"{i:03}.png")
 
 
 def test_arrays(tmp_path):

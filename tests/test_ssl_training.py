@@ -24,6 +24,8 @@ from train import learning_rate, train
 from idaa_transforms import IDAATransform
 from idaa_transforms.util.sample import cifar10_sample
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "ssl" / "train.py"
 
@@ -171,16 +173,14 @@ def test_two_processes_do_what_one_does(options, tmp_path):
     """The same global batch: same views, same losses, same gradients, up to the order of sums."""
     worker = tmp_path / "worker.py"
     worker.write_text(
-        "import sys\n"
-        f"sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
-        "from config import configure\nfrom train import train\n"
+        "import sys\nfrom config import configure\nfrom train import train\n"
         f"for method, view, images, _ in {RUNS!r}:\n"
         "    chosen = ['--method', method, '--view', view, '--train-images', str(images), '--out', method]\n"
         "    train(configure([*sys.argv[1:], *chosen]))\n"
     )
     more = [*options, "--optimiser", "sgd", "--lr", "0.01"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(worker)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
     subprocess.run([*torchrun, *more], check=True, capture_output=True, cwd=tmp_path, env=environment)
     for method, view, images, tolerance in RUNS:
         chosen = [*more, "--method", method, "--view", view, "--train-images", str(images)]

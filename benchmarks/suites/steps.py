@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import harness
 import torch
 import torchvision
-from workload import STEPS, Workload
 
 from idaa_transforms.core.shield import untouched
 
+from .. import harness
+from ..workload import STEPS, Workload
 from . import Options
 
 TITLE = "Training steps"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import harness
-import workload
-from workload import Workload
-
 from idaa_transforms.util.precision import has_bfloat16
 
+from .. import harness, workload
+from ..workload import Workload
 from . import Options, peers, startup
 
 TITLE = "Targets"

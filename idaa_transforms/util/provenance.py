@@ -23,7 +23,10 @@ def provenance() -> dict[str, str]:
     the rest is nobody else's.
     """
     program, *arguments = map(_without_place, sys.argv)
-    start = ["idaa"] if Path(program).name in ("idaa", "cli.py", "__main__.py") else ["python", program]
+    spec = getattr(sys.modules["__main__"], "__spec__", None)  # of what `python -m` runs
+    start = ["python", "-m", spec.name] if spec and spec.origin == sys.argv[0] else ["python", program]
+    if Path(program).name in ("idaa", "cli.py", "__main__.py"):
+        start = ["idaa"]
     return {
         "command": shlex.join([*start, *arguments]),
         "commit": _commit(),

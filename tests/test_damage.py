@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 from conftest import tiny_vae
-from test_runs import RECIPE, SET, fresh
+from toy_runs import RECIPE, SET, fresh
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.hub.folder import CONFIG

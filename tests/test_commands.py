@@ -17,6 +17,8 @@ from toy_runs import PIXELS, save_arrays
 from idaa_transforms import IDAATransform, _version, hub
 from idaa_transforms.cli import main
 
+pytestmark = pytest.mark.slow
+
 JUDGES = """
 from torch import nn
 

@@ -27,6 +27,8 @@ from idaa_transforms.training.run import LOCK, fingerprint, load_checkpoint, own
 from idaa_transforms.training.vae import Recipe, train_vae
 from idaa_transforms.util.files import write_whole
 
+pytestmark = pytest.mark.slow
+
 
 def contents(folder):
     return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir() if f.is_file() and f.name != LOCK}

@@ -126,3 +126,13 @@ def edit_config(folder, **changes):
             place = place[key]
         place[last] = value
     (folder / CONFIG).write_text(json.dumps(config))
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A working folder with an .npz of real images, and the options of a run of a moment."""
+    from toy_runs import save_arrays
+
+    monkeypatch.chdir(tmp_path)
+    save_arrays("toy.npz")
+    return ["--latent-dim", "4", "--width", "8", "--batch-size", "20", "--epochs", "1"]

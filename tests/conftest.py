@@ -44,7 +44,7 @@ def tiny_vae(image_size=16, latent_dim=8, channels=3, seed=0, **config) -> ConvV
 def randomise(model):
     """Batch norms as after some training; in eval mode."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
             module.running_mean.normal_(std=0.2)

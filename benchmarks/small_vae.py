@@ -2,9 +2,8 @@
 
     python benchmarks/small_vae.py data/cifar10.npz --resnet20 FILE --mobilenet FILE
 
-1,000 test images of CIFAR-10; NT-Xent (T = 0.5) against the flipped image, batches of 250. MobileNetV2 is attacked and a
-ResNet-20 says the class; then the other way round, and MobileNetV2's features find the image again. Neither was trained
-with these views. Time is a view by grad= at B = 128, in milliseconds. Writes results/small-vae.json.
+1,000 test images of CIFAR-10; NT-Xent (T = 0.5) against the flipped image, batches of 250. MobileNetV2 is attacked and
+a ResNet-20 says the class; then the other way round, and MobileNetV2's features find the image again. Time is a view by grad= at B = 128, in milliseconds. Writes results/small-vae.json.
 """
 
 from __future__ import annotations
@@ -13,11 +12,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import harness
+import judges
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks import harness, judges
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.measure.identity import IdentityMeter
 

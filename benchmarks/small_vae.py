@@ -3,7 +3,8 @@
     python benchmarks/small_vae.py data/cifar10.npz --resnet20 FILE --mobilenet FILE
 
 1,000 test images of CIFAR-10; NT-Xent (T = 0.5) against the flipped image, batches of 250. MobileNetV2 is attacked and
-a ResNet-20 says the class; then the other way round, and MobileNetV2's features find the image again. Time is a view by grad= at B = 128, in milliseconds. Writes results/small-vae.json.
+a ResNet-20 says the class; then the other way round, and MobileNetV2's features find the image again. Time is a
+view by grad= at B = 128, in milliseconds. Writes results/small-vae.json.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/bench.py
+	$(BIN)/python -m benchmarks.bench
 
 tables: .venv/installed
 	$(BIN)/python -m benchmarks.tables

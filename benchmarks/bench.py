@@ -1,8 +1,8 @@
 """Is a hard view nearly free? Measure it here, beside the targets.
 
-    python benchmarks/bench.py                                      # the table of targets; minutes on two cores
-    python benchmarks/bench.py --suites all                         # everything, then the report with its plots
-    python benchmarks/bench.py --suites all --device cuda --batch 512 --batches 1 8 64 512 2048 --dtype bfloat16
+    python -m benchmarks.bench                                      # the table of targets; minutes on two cores
+    python -m benchmarks.bench --suites all                         # everything, then the report with its plots
+    python -m benchmarks.bench --suites all --device cuda --batch 512 --batches 1 8 64 512 2048 --dtype bfloat16
 
 Each suite writes results/speed/<device>-<suite>.json; the report makes one page of all that is there.
 """
@@ -13,12 +13,11 @@ import argparse
 import dataclasses
 import time
 
-import bench_report
-import harness
-from suites import Options
-from workload import DTYPES
-
 from idaa_transforms.util.precision import use_bfloat16
+
+from . import bench_report, harness
+from .suites import Options
+from .workload import DTYPES
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """One page, with plots, of all that bench.py has measured.
 
-    python benchmarks/bench_report.py benchmarks/results/speed
+    python -m benchmarks.bench_report benchmarks/results/speed
 
 bench.py does this after its last suite.
 """
@@ -14,8 +14,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import harness
-from suites import targets
+from . import harness
+from .suites import targets
 
 Rows = list[dict[str, Any]]
 BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "fontsize": 8}
@@ -42,7 +42,7 @@ def of_rows(rows: Rows, settings: dict[str, Any]) -> str:
 
 def module(suite: str) -> Any:
     """What measures ``suite``, and knows its title and perhaps its table."""
-    return importlib.import_module("model" if suite == "model" else f"suites.{suite}")
+    return importlib.import_module(".model" if suite == "model" else f".suites.{suite}", __package__)
 
 
 def page(file: Path) -> str:
@@ -123,7 +123,7 @@ def write(folder: Path) -> Path:
     """``speed.md`` in ``folder``, and a plot for each kind of device that was measured."""
     parts = [
         "# How fast",
-        "Ratios and medians: machines differ, and noise is in every number. Made by `benchmarks/bench.py`.",
+        "Ratios and medians: machines differ, and noise is in every number. Made by `python -m benchmarks.bench`.",
     ]
     for device in sorted({file.stem.split("-")[0] for file in folder.glob("*.json")}):
         if plot(folder, device, folder / f"{device}.png"):

@@ -1,6 +1,6 @@
 """The default eps of the shipped weights: the largest of a few that keeps 95 % of identity by the supervised judge.
 
-    python benchmarks/defaults.py data --resnet20 FILE [--images 1000]
+    python -m benchmarks.defaults data --resnet20 FILE [--images 1000]
 
 The attacked network, loss, images and judge are those of identity.py: the judge has to predict the same class where it
 knows the classes (CIFAR-10), and elsewhere to find the image again by its features. Writes weights/*/config.json; the
@@ -12,11 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import judges
-from identity import Bench
-
 from idaa_transforms import IDAATransform, hub
 from idaa_transforms.measure.calibration import calibrate
+
+from . import judges
+from .identity import Bench
 
 DATA = {"cifar10-vae": "cifar10", "cifar10-vae-z128": "cifar10", "cifar100-vae": "cifar100"}
 DATA["tiny-imagenet-vae"] = "tiny-imagenet"

@@ -1,6 +1,6 @@
 """What an autoencoder that reconstructs almost perfectly leaves to R(x), beside the paper's narrow VAE.
 
-    python benchmarks/high_fidelity.py DATA.npz TAEF2.safetensors
+    python -m benchmarks.high_fidelity DATA.npz TAEF2.safetensors
 
 TAEF2 (madebyollin/taesd, MIT: 8x down, 32 latent channels) stands for the autoencoders of the Hub. Measured on the test
 images of DATA.npz, 32x32 as they are and enlarged to 256x256, the size such autoencoders are made for: PSNR, numbers in
@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import harness
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -23,6 +22,8 @@ from idaa_transforms import hub
 from idaa_transforms.autoencoders import Wrapped
 from idaa_transforms.autoencoders.codec import Codec
 from idaa_transforms.training.data import load_images
+
+from . import harness
 
 
 class Block(nn.Module):

@@ -1,8 +1,8 @@
 """Hardness against identity: random augmentation, CLAE and IDAA, by judges that are neither attacked nor trained on it.
 
-    python benchmarks/judges.py supervised data/cifar10.npz
-    python benchmarks/judges.py simclr data/cifar10.npz
-    python benchmarks/identity.py data --resnet20 FILE --mobilenet FILE [--taef2 FILE] [--images 1000]
+    python -m benchmarks.judges supervised data/cifar10.npz
+    python -m benchmarks.judges simclr data/cifar10.npz
+    python -m benchmarks.identity data --resnet20 FILE --mobilenet FILE [--taef2 FILE] [--images 1000]
 
 The attacked network is a ResNet-20 that others trained, the loss NT-Xent (T = 0.5) of its features against those of the
 flipped image, batches of 500. Each set of weights sees test images of the data it was trained on, data/cifar10.npz and
@@ -17,13 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import harness
-import judges
 import kornia.augmentation as K
 import numpy as np
 import torch
-from high_fidelity import TAEF2
-from identity_report import report
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -34,6 +30,10 @@ from idaa_transforms.core.functional import input_gradient
 from idaa_transforms.losses import nt_xent
 from idaa_transforms.measure.identity import IdentityMeter
 from idaa_transforms.training.augmentation import ssl_augmentation
+
+from . import harness, judges
+from .high_fidelity import TAEF2
+from .identity_report import report
 
 Case = dict[str, Any]
 BATCH = 500

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import harness
 import numpy as np
+
+from . import harness
 
 Row = dict[str, Any]
 LEGEND = """What views cost, at the same rise of the attacked loss, interpolated between the eps that were measured.

@@ -1,7 +1,7 @@
 """Frozen judges of identity for identity.py: two that others trained, read from files, and two trained here.
 
-    python benchmarks/judges.py supervised data/cifar10.npz     # runs/judges/supervised.safetensors
-    python benchmarks/judges.py simclr data/cifar10.npz         # runs/judges/simclr.safetensors
+    python -m benchmarks.judges supervised data/cifar10.npz     # runs/judges/supervised.safetensors
+    python -m benchmarks.judges simclr data/cifar10.npz         # runs/judges/simclr.safetensors
 
 Both are timm's residual network, one block a stage and a stem of stride 2, 2.4 M parameters. ``supervised`` is trained
 with cross-entropy under crops, flips, colour jitter and erased patches, another recipe than the attacked network's;

@@ -3,7 +3,7 @@
 A roofline (Williams et al., CACM 2009), operator by operator: each takes as long as its FLOPs at the peak rate, or as
 its bytes at the memory's, whichever is longer. Tensors that stay within the caches can be faster than that.
 
-``python benchmarks/model.py`` measures, writes ``results/speed/<device>-model.json`` and prints it as tables.
+``python -m benchmarks.model`` measures, writes ``results/speed/<device>-model.json`` and prints it as tables.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import harness
 import torch
-from suites import Options
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
-from workload import DTYPES, Cases, Workload
+
+from . import harness
+from .suites import Options
+from .workload import DTYPES, Cases, Workload
 
 TITLE = "Cost model"
 SIMCLR = "SimCLR step, two random views"

@@ -22,11 +22,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGES = ("README.md", "benchmarks/README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
-LICENCES = {  # what the terms of the training images allow; the code is Apache-2.0
-    "CIFAR-10": "no terms stated with the images (Krizhevsky, 2009)",
-    "CIFAR-100": "no terms stated with the images (Krizhevsky, 2009)",
-    "Tiny ImageNet": "ImageNet's terms: research only",
-}
 
 
 def read(file: Path, heading: str = "") -> list[dict[str, str]]:
@@ -128,7 +123,9 @@ def _weights() -> list[dict[str, Any]]:
         config = json.loads((folder / CONFIG).read_text())
         measured = {row["what"]: row["value"] for row in read(folder / "README.md", "## Measured")}
         wheel = f'"weights/{name}"' in (ROOT / "pyproject.toml").read_text()
-        found.append({"name": name, "data": about.data, "wheel": wheel} | config["autoencoder"] | measured)
+        found.append(
+            {"name": name, "data": about.data, "terms": about.terms, "wheel": wheel} | config["autoencoder"] | measured
+        )
     return found
 
 
@@ -139,14 +136,10 @@ def _size(row: dict[str, Any]) -> str:
 def weights() -> str:
     """Names, what they were trained on, and where they are."""
     lines = [
-        [f"`{r['name']}`", f"{r['data']}, {_size(r)}", "the package" if r["wheel"] else "a clone", _licence(r)]
+        [f"`{r['name']}`", f"{r['data']}, {_size(r)}", "the package" if r["wheel"] else "a clone", r["terms"]]
         for r in _weights()
     ]
     return table(["name", "trained on", "comes with", "terms of the training images"], lines)
-
-
-def _licence(row: dict[str, Any]) -> str:
-    return LICENCES[row["data"]]
 
 
 def weights_in_full() -> str:
@@ -161,7 +154,7 @@ def weights_in_full() -> str:
     for r in _weights():
         what = [f"`{r['name']}`", f"{r['data']}, {_size(r)}", str(r["latent_dim"]), f"{r['beta']:g}"]
         measured = [r[key].removesuffix(" nats an image") for key in columns]
-        lines.append([*what, *measured, "the package" if r["wheel"] else "a clone", _licence(r)])
+        lines.append([*what, *measured, "the package" if r["wheel"] else "a clone", r["terms"]])
     header = ["name", "trained on", "z", "beta", *columns.values(), "comes with", "terms of the training images"]
     return table(header, lines)
 

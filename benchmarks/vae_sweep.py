@@ -1,7 +1,7 @@
 """Latent size and beta against what the VAE keeps (the paper's Figure 6 varies the same two).
 
-    python benchmarks/vae_sweep.py data/cifar10.npz --epochs 300 --device cuda        # everything
-    python benchmarks/vae_sweep.py data/cifar10.npz --width 64 --epochs 4              # in hours on one core
+    python -m benchmarks.vae_sweep data/cifar10.npz --epochs 300 --device cuda        # everything
+    python -m benchmarks.vae_sweep data/cifar10.npz --width 64 --epochs 4              # in hours on one core
 
 Trains a VAE for each pair, resuming what was interrupted, measures it on the test images, and writes
 results/vae-sweep.json, .md (a table) and .png (a plot).
@@ -14,13 +14,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import harness
 import torch
 
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.training.data import load_images
 from idaa_transforms.training.evaluation import evaluate_vae
 from idaa_transforms.training.vae import Recipe, train_vae
+
+from . import harness
 
 COLUMNS = {
     "mse": ("mean squared error", "{:.3f}"),

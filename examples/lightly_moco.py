@@ -1,4 +1,4 @@
-"""MoCo with lightly's parts. Its loss enqueues keys at every call with a gradient; those of the attack are taken out.
+"""MoCo with lightly's parts. Its loss takes in the keys at every call with a gradient: the hard view reads the queue.
 
 python examples/lightly_moco.py
 """
@@ -13,7 +13,8 @@ from lightly.models.modules import MoCoProjectionHead
 from lightly.models.utils import deactivate_requires_grad, update_momentum
 from torch import nn
 
-from idaa_transforms import IDAATransform
+from idaa_transforms import IDAATransform, objectives
+from idaa_transforms.losses import info_nce
 from idaa_transforms.util.sample import cifar10_sample
 
 DEVICE = "cpu"
@@ -43,8 +44,10 @@ def main() -> list[float]:
         update_momentum(model, momentum_model, m=0.9)
         with torch.no_grad():
             keys = momentum_model(x2)
-        hard = idaa(x1, loss_fn=lambda views, keys=keys: criterion(model(views), keys))
-        loss = criterion(model(torch.cat([x1, hard])), keys.repeat(2, 1))
+        queue = criterion.memory_bank.bank
+        hard = idaa(x1, loss_fn=objectives.moco(model, keys, queue, temperature=0.2))
+        loss_hard = info_nce(model(hard), keys, 0.2, queue).mean()  # before the criterion takes in the keys
+        loss = (criterion(model(x1), keys) + loss_hard) / 2
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -6,9 +6,11 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from .core.attack import Explanation
 from .losses import nt_xent
@@ -20,25 +22,26 @@ from .util.sample import cifar10_sample
 CLAE_EPS = 0.006  # the paper's 0.03 on normalised pixels, in units of [0, 1]
 
 
-def demo(out: Path, weights: str = "cifar10-vae", steps: int = 30, device: str = "cpu") -> None:
-    """Train a small encoder with NT-Xent on clean pairs and IDAA views, then compare what views do to its loss."""
+def demo(out: Path, weights: str = "cifar10-vae", steps: int = 30, device: str = "cpu", **where: Any) -> None:
+    """Train a small encoder with NT-Xent on clean pairs and IDAA views, then compare what views do to its loss.
+
+    Args:
+        out: folder of the picture.
+        weights: name, folder or repository; the images are resized to what they take, and grey for one channel.
+        steps: of training.
+        where: revision, subfolder and so on, of ``from_pretrained``.
+    """
     require("all", "kornia", "timm", "tqdm", "matplotlib")
-    import kornia.augmentation as K
     import timm
     from tqdm import trange
 
+    idaa, clae = IDAATransform.from_pretrained(weights, **where).to(device), CLAETransform(CLAE_EPS).to(device)
     torch.manual_seed(0)
-    x = cifar10_sample()[0].to(device)
-    encoder = timm.create_model("resnet10t", num_classes=128, pretrained=False).to(device)
-    encoder.maxpool = nn.Identity()  # 32x32 images are small enough
-    # kornia's generators draw on the CPU; its images stay where they are.
-    random = nn.Sequential(
-        K.RandomResizedCrop((32, 32), scale=(0.2, 1.0)),
-        K.RandomHorizontalFlip(),
-        K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8),
-        K.RandomGrayscale(p=0.2),
-    )
-    idaa, clae = IDAATransform.from_pretrained(weights).to(device), CLAETransform(CLAE_EPS).to(device)
+    x = _sample(idaa.autoencoder).to(device)
+    encoder = timm.create_model("resnet10t", num_classes=128, pretrained=False, in_chans=x.shape[1]).to(device)
+    if max(x.shape[2:]) <= 64:
+        encoder.maxpool = nn.Identity()  # they are small enough
+    random = _random((x.shape[2], x.shape[3]), x.shape[1])
 
     def attack(view: Tensor) -> Tensor:
         return nt_xent(encoder(view), anchor)
@@ -75,6 +78,24 @@ def demo(out: Path, weights: str = "cifar10-vae", steps: int = 30, device: str =
     file = out / "demo.png"
     _picture(x, found, file, f"{idaa!r}: hard views of CIFAR-10 test images")
     print(f"\ndelta: of IDAA in the latent, of CLAE in the pixels. |x1 - view|: L2, mean over images. Picture: {file}")
+
+
+def _sample(autoencoder: Any) -> Tensor:
+    """The sample images in the size and with the channels that ``autoencoder`` takes."""
+    x, channels = cifar10_sample(getattr(autoencoder, "image_size", (32, 32)))[0], len(autoencoder.mean)
+    if channels == 1:
+        return rgb_to_grayscale(x)
+    if channels != x.shape[1]:
+        raise ValueError(f"the demo's images are in colour or grey, and these weights take {channels} channels")
+    return x
+
+
+def _random(size: tuple[int, int], channels: int) -> nn.Module:
+    import kornia.augmentation as K
+
+    # kornia's generators draw on the CPU; its images stay where they are.
+    colours = [K.ColorJitter(0.4, 0.4, 0.4, 0.1, p=0.8), K.RandomGrayscale(p=0.2)] if channels == 3 else []
+    return nn.Sequential(K.RandomResizedCrop(size, scale=(0.2, 1.0)), K.RandomHorizontalFlip(), *colours)
 
 
 def _milliseconds(make: Callable[[], Tensor], repeats: int = 5) -> float:

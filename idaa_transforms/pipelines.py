@@ -68,8 +68,8 @@ def _kind(step: Step) -> tuple[bool, bool]:
 
 def _problem(images: Tensor, attack: Attack) -> str | None:
     try:
-        checks.check_images(images, None, None, images.device)
-        checks.check_range(images, attack.settings.mean, attack.settings.std)
+        checks.check_images(images, attack.codec.axes, images.device)
+        checks.check_range(images, attack.settings.mean, attack.settings.std, attack.codec.axes)
     except (TypeError, ValueError) as error:
         return str(error)
     mean, std = attack.settings.mean, attack.settings.std

@@ -14,14 +14,14 @@ class Hub:
     """``files``: repository to revision to file name to bytes; ``main`` is a revision that moves.
 
     Faults on demand: ``gated`` repositories, ``half`` of each body sent, the ``wrong`` bytes, ``sleep`` seconds before
-    a file, ``read_only`` to every token.
+    a file, ``read_only`` to every token, ``no_commits`` taken, ``no_deletions`` allowed.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, dict[str, bytes]]] = {}
         self.requests: list[str] = []
         self.gated: set[str] = set()
-        self.half = self.wrong = self.read_only = False
+        self.half = self.wrong = self.read_only = self.no_commits = self.no_deletions = False
         self.sleep = 0.0
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -83,6 +83,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET = answer  # noqa: N815
 
+    def do_DELETE(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.hub.no_deletions:
+            self.fail(403, "Forbidden")
+            return
+        del self.hub.files["/".join(filter(None, (asked.get("organization"), asked["name"])))]
+        self.send(200, b"{}")
+
     def do_POST(self) -> None:
         hub = self.hub
         hub.requests.append(f"{self.command} {self.path}")
@@ -93,7 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif parts == ["api", "repos", "create"]:
             asked = json.loads(body)
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
-            hub.files.setdefault(name, {})
+            if name in hub.files:
+                self.fail(409, "RepoExists")
+                return
+            hub.files[name] = {}
             self.send(200, json.dumps({"url": f"{hub.url}/{name}"}).encode())
         elif parts == ["api", "validate-yaml"]:
             self.send(200, b'{"errors": [], "warnings": []}')
@@ -102,6 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
                 {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
             ]
             self.send(200, json.dumps({"files": files}).encode())
+        elif parts[-2] == "commit" and hub.no_commits:
+            self.fail(500, "Broken")
         elif parts[-2] == "commit":
             values = [line["value"] for line in map(json.loads, body.splitlines()) if line["key"] == "file"]
             repository = "/".join(parts[2:4])

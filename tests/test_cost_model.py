@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,21 +9,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+from benchmarks import model
+
 B, C, K, N = 2, 3, 4, 8  # images, channels in and out, pixels a side
 
 
 @pytest.fixture
-def model(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import model
-
-    assert Path(model.__file__).parent == BENCHMARKS
-    return model
-
-
-@pytest.fixture
-def total(model):
+def total():
     """FLOPs and bytes of a call."""
     return lambda case: tuple(model.work_of(case).sum(0).tolist())
 
@@ -81,7 +72,7 @@ def test_bfloat16_halves_bytes_and_no_flops(total):
     assert total(lambda: chain(x)) == (flops, moved / 2)
 
 
-def test_parts_against_torch_and_views_against_their_parts(model, total):
+def test_parts_against_torch_and_views_against_their_parts(total):
     """FLOPs of each part are FlopCounterMode's, in both dtypes; a view asks for its parts and nothing more."""
     flops = {}
     for dtype in ("float32", "bfloat16"):
@@ -95,9 +86,10 @@ def test_parts_against_torch_and_views_against_their_parts(model, total):
             assert total(load.views()[name])[0] == sum(flops[part] for part in parts) + nt_xent
 
 
-def test_main(model, monkeypatch, tmp_path, capsys):
+@pytest.mark.slow
+def test_main(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(model.harness, "RESULTS", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["benchmarks/model.py", "--batch", "2", "--repeats", "2"])
+    monkeypatch.setattr(sys, "argv", ["model.py", "--batch", "2", "--repeats", "2"])
     model.main()
     result, out = json.loads((tmp_path / "speed" / "cpu-model.json").read_text()), capsys.readouterr().out
     machine, *rows = result["rows"]

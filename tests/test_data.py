@@ -1,24 +1,17 @@
 """Images from arrays, folders and torchvision datasets; in memory or streamed."""
 
+import hashlib
+import pickle
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from picture_files import PICTURES, write
 
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.training import data
 from idaa_transforms.training.data import batches, load_images
 from idaa_transforms.training.vae import Recipe, train_vae
-from idaa_transforms.util.sample import cifar10_sample
-
-PICTURES = [p.permute(1, 2, 0).numpy() for p in (cifar10_sample()[0] * 255).round().byte()]
-
-
-def write(folder, pictures, size=None):
-    folder.mkdir(parents=True)
-    for i, picture in enumerate(pictures):
-        image = Image.fromarray(picture)
-        (image.resize(size) if size else image).save(folder / f"{i:03}.png")
 
 
 def test_arrays(tmp_path):
@@ -92,6 +85,50 @@ def test_a_torchvision_dataset_by_name(tmp_path, monkeypatch):
     images = load_images("Toy", root=tmp_path)
     assert (images.train.shape, images.test.shape) == ((30, 3, 20, 20), (10, 3, 20, 20))
     assert images.test_labels.tolist() == [datasets.FakeData(10, (3, 20, 20))[i][1] for i in range(10)]
+
+
+def test_a_torchvision_dataset_that_cannot_be_downloaded(tmp_path, monkeypatch):
+    """CIFAR-10's own class, of five images and from a server that is not there; the cure is to copy its folder."""
+    from torchvision import datasets
+
+    x = (np.stack(PICTURES[:5]).transpose(0, 3, 1, 2)).reshape(5, -1)
+    files = {
+        "train": pickle.dumps({"data": x, "labels": [3, 1, 4, 1, 5]}),
+        "test": pickle.dumps({"data": x[:2], "labels": [9, 2]}),
+        "meta": pickle.dumps({"names": list("abcdefghij")}),
+    }
+    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+
+    class Small(datasets.CIFAR10):
+        base_folder, url = "small-py", "http://127.0.0.1:9/small.tar.gz"
+        train_list, test_list = (((name, md5[name]),) for name in ("train", "test"))
+        meta = {"filename": "meta", "key": "names", "md5": md5["meta"]}  # noqa: RUF012
+
+    monkeypatch.setattr(datasets, "Small", Small, raising=False)
+    advice = rf"copy {tmp_path}/small-py from a machine that has it, or name an \.npz"
+    for download, reason in ((True, "<urlopen error .*refused>"), (False, "which was forbidden")):
+        with pytest.raises(ValueError, match=rf"could not be downloaded \({reason}\): {advice}") as error:
+            load_images("Small", root=tmp_path, download=download)
+        assert len(str(error.value).splitlines()) == 1
+    (tmp_path / "small-py").mkdir()
+    for name, content in files.items():
+        (tmp_path / "small-py" / name).write_bytes(content)
+    images = load_images("Small", root=tmp_path, download=False)
+    assert (images.train[3].permute(1, 2, 0).numpy() == PICTURES[3]).all()
+    assert images.train_labels.tolist() == [3, 1, 4, 1, 5]
+    assert images.test_labels.tolist() == [9, 2]
+
+
+def test_a_grey_torchvision_dataset_has_one_channel(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    class Grey(datasets.FakeData):
+        def __init__(self, root, split, download):
+            super().__init__(size=30 if split == "train" else 10, image_size=(1, 20, 20))
+
+    monkeypatch.setattr(datasets, "Grey", Grey, raising=False)
+    assert load_images("Grey", root=tmp_path).train.shape == (30, 1, 20, 20)
+    assert load_images("Grey", root=tmp_path, channels=3).train.shape == (30, 3, 20, 20)
 
 
 @pytest.mark.parametrize("world", [1, 2])

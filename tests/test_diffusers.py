@@ -13,6 +13,8 @@ from idaa_transforms.autoencoders.diffusers import CLASSES, WEIGHTS, DiffusersAu
 from idaa_transforms.autoencoders.plausible import explained_variance
 from idaa_transforms.hub.registry import WeightsError
 
+pytestmark = pytest.mark.slow
+
 diffusers = pytest.importorskip("diffusers")
 
 BLOCKS = {"down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2}

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 RUN = str(Path(__file__).with_name("distributed_run.py"))
 
 

@@ -22,7 +22,7 @@ IMAGES = {
     "PIL": (lambda x: PIL.Image.new("RGB", (16, 16)), TypeError, "got a Image; pass a float tensor"),
     "no batch": (lambda x: x[0], ValueError, r"\(3, 16, 16\), not \(B, C, H, W\); add the batch dimension: x\[None\]"),
     "channels": (lambda x: x[:, :1], ValueError, r"takes 3 channels, not 1"),
-    "size": (lambda x: x[:, :, :15], ValueError, r"images are 15x16, and the autoencoder takes 16x16; resize"),
+    "size": (lambda x: x[:, :, :0], ValueError, r"shape \(4, 3, 0, 16\), without a single value"),
     "0..255": (lambda x: 255 * x, ValueError, r"to be in \[0, 1\], but their values go from .*divide by 255"),
     "normalised": (lambda x: 4 * x - 2, ValueError, "pass the mean= and std= they are normalised by"),
     "NaN": (lambda x: x.where(x > 0.01, NAN), ValueError, "images hold .* NaN or infinite values"),

@@ -2,8 +2,6 @@
 
 import copy
 import io
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,13 +12,13 @@ from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from benchmarks.harness import memory
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.util.sample import cifar10_sample
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from harness import memory
+pytestmark = pytest.mark.slow
 
 
 def images(batch, size=16, seed=0):

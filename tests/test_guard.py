@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 
 from idaa_transforms import CLAETransform, Guard, IDAATransform
 from idaa_transforms.kornia import RandomIDAA
@@ -149,3 +150,13 @@ def test_a_config_cannot_name_a_judge(folder):
     edit_config(folder, transform={"eps": 0.1, "guard": "resnet18", "min_similarity": 0.9})
     with pytest.raises(OSError, match=r"unknown settings .*guard"):
         IDAATransform.from_pretrained(folder)
+
+
+def test_a_judge_that_writes_in_place_changes_neither_images_nor_views(x):
+    normalise = v2.Normalize([0.5] * 3, [0.25] * 3, inplace=True)
+    in_place = lambda images: judge(normalise(images))  # noqa: E731
+    aside = lambda images: judge(normalise(images.clone()))  # noqa: E731
+    before = x.clone()
+    views, expected = (IDAATransform(VAE, 1.0, guard=Guard(by, 0.9))(x, loss_fn=loss) for by in (in_place, aside))
+    assert torch.equal(x, before)
+    assert torch.equal(views, expected)

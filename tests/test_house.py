@@ -15,13 +15,13 @@ LEVELS = (  # what stands in one line knows only the lines above it
     ("core",),
     ("objectives", "pipelines", "batchnorm", "hub"),
     ("transform",),
-    ("kornia", "__init__"),
+    ("kornia", "lightning", "__init__"),
     ("training",),
     ("measure",),
     ("demo",),
+    ("commands",),
     ("cli",),
 )
-TO_SPLIT = {"_parser", "train_vae", "cli.py"}
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 
 
@@ -89,5 +89,5 @@ def test_an_import_that_runs_back_up_is_found(file, text, found):
 def test_nothing_is_too_long_to_read(file):
     text = file.read_text()
     functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    assert {f.name: code_lines(f) for f in functions if code_lines(f) >= 60 and f.name not in TO_SPLIT} == {}
-    assert text.count("\n") <= 260 or file.name in TO_SPLIT  # about 250
+    assert {f.name: code_lines(f) for f in functions if code_lines(f) >= 60} == {}
+    assert text.count("\n") <= 260  # about 250

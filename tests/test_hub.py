@@ -76,3 +76,4 @@ def test_list(capsys):
     assert [line.split()[0] for line in lines[1:]] == names
     assert "13.52 M" in lines[1]
     assert "27.1 MB" in lines[1]
+    assert lines[1].endswith("the checkout")

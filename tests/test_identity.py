@@ -143,6 +143,18 @@ def test_the_judge_stays_as_it_was():
     assert meter.compute()["cosine"] == pytest.approx(1)  # in eval mode: no dropout between x and x
 
 
+def test_a_judge_that_writes_in_place_changes_neither_images_nor_views(x):
+    normalise = v2.Normalize([0.5] * 3, [0.25] * 3, inplace=True)
+    views, meter = x.flip(-1), IdentityMeter(lambda images: pixel(normalise(images)))
+    before = x.clone()
+    meter.update(x, views)
+    assert torch.equal(x, before)
+    assert torch.equal(views, before.flip(-1))
+    aside = IdentityMeter(lambda images: pixel(normalise(images.clone())))
+    aside.update(x, views)
+    assert meter.compute() == aside.compute()
+
+
 def test_a_perceptual_distance():
     lpips = pytest.importorskip("lpips")
     distance = lpips.LPIPS(net="squeeze", pnet_rand=True, verbose=False)  # its trunk would be downloaded

@@ -140,15 +140,6 @@ class TestContainers:
         assert not any(m.training for m in aug.attack.autoencoder.modules())
         assert not [p for p in model.parameters() if p.requires_grad]
 
-    def test_patches_are_refused(self, x, loss_fn):
-        aug = RandomIDAA(tiny_vae(), p=1.0)
-        pipeline = K.PatchSequential(aug, grid_size=(2, 2), patchwise_apply=False)
-        with (
-            aug.bound(loss_fn),
-            pytest.raises(ValueError, match=r"images are 8x8.* takes 16x16.*PatchSequential.*cannot"),
-        ):
-            pipeline(x)
-
     @pytest.mark.parametrize("data_format", ["BCTHW", "BTCHW"])
     @pytest.mark.parametrize("same_on_frame", [True, False])
     def test_videos(self, make, data_format, same_on_frame):

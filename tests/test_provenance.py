@@ -1,8 +1,10 @@
 """Where numbers come from is said without saying where on a machine."""
 
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from idaa_transforms.util.provenance import _commit, provenance
 
@@ -16,6 +18,17 @@ def test_command_without_absolute_paths(monkeypatch):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", run["date"])
     assert all(run[key] for key in ("commit", "machine", "versions"))
     assert "/secret" not in str(run)
+
+
+def test_a_module_is_named_as_it_was_called(tmp_path):
+    package = tmp_path / "secret"
+    package.mkdir()
+    program = "from idaa_transforms.util.provenance import provenance\nprint(provenance()['command'])"
+    (package / "count.py").write_text(program)
+    run = [sys.executable, "-m", "secret.count", "--repeats", "2"]
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}
+    done = subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout == "python -m secret.count --repeats 2\n"
 
 
 def test_results_of_earlier_runs_do_not_make_the_code_dirty(tmp_path):

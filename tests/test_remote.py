@@ -84,6 +84,73 @@ def test_push_refuses_what_would_not_load_or_may_not_write(server, folder, monke
     assert len(server.requests) == asked
 
 
+def test_a_push_that_fails_leaves_nothing_half_made(server, folder, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    server.no_commits = True
+    with pytest.raises(WeightsError, match="did not take 'me/vae'"):
+        hub.push(folder, "me/vae")
+    assert "me/vae" not in server.files
+    server.no_deletions = True
+    with pytest.raises(WeightsError, match="is left there empty: delete me/vae"):
+        hub.push(folder, "me/vae")
+    server.no_deletions = False
+    with pytest.raises(WeightsError, match="did not take 'me/vae'"):
+        hub.push(folder, "me/vae")
+    assert "me/vae" in server.files, "what somebody else had made is not removed"
+    server.no_commits = False
+    assert hub.push(folder, "me/vae").startswith(server.url)
+
+
+def test_a_push_without_a_network(server, folder, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SystemExit, match=r"idaa: the Hub did not take 'me/vae': .*try again when the Hub"):
+        main(["push", str(folder), "me/vae"])
+
+
+def test_a_path_with_the_name_of_shipped_weights_is_what_is_published(server, folder, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    monkeypatch.chdir(folder.parent)
+    folder.rename("cifar10-vae")
+    main(["push", "cifar10-vae", "me/mine"])
+    assert IDAATransform.from_pretrained("me/mine").autoencoder.latent_dim == 8
+
+
+def diffusers_files(folder, **how):
+    import diffusers
+    from test_diffusers import TINY
+
+    torch.manual_seed(0)
+    diffusers.AutoencoderTiny(**TINY["AutoencoderTiny"]).save_pretrained(folder, **how)
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("how", [{}, {"variant": "fp16"}, {"max_shard_size": "10KB"}])
+def test_repositories_of_diffusers_as_they_are(server, tmp_path, how, monkeypatch):
+    monkeypatch.setattr("idaa_transforms.autoencoders.diffusers.explained_variance", lambda _: 1.0)  # it is untrained
+    files = diffusers_files(tmp_path / "vae", **how)
+    server.commit("me/pipe", {f"vae/{name}": content for name, content in files.items()})
+    server.commit("me/pipe", {"model_index.json": b'{"vae": ["diffusers", "AutoencoderTiny"]}'})
+    there = IDAATransform.from_pretrained("me/pipe", subfolder="vae").autoencoder.state_dict()
+    here = IDAATransform.from_pretrained(tmp_path / "vae").autoencoder.state_dict()
+    assert all(torch.equal(there[key], value) for key, value in here.items())
+    with pytest.raises(WeightsError, match=r'no config.json: this is a whole pipeline .*subfolder="vae"'):
+        IDAATransform.from_pretrained("me/pipe")
+    monkeypatch.setenv("HF_TOKEN", "hf_test")
+    hub.folder.recommend(tmp_path / "vae", {"eps": 0.03}, {})
+    hub.push(tmp_path / "vae", "me/again")
+    assert IDAATransform.from_pretrained("me/again").eps == 0.03
+
+
+def test_pickles_are_refused_by_name(server, tmp_path):
+    files = diffusers_files(tmp_path / "vae", safe_serialization=False)
+    server.commit("me/pickled", files)
+    with pytest.raises(
+        WeightsError, match=r"'me/pickled' has its weights as a pickle only \(diffusion_pytorch_model.bin\)"
+    ):
+        IDAATransform.from_pretrained("me/pickled")
+
+
 def test_what_the_hub_does_not_have(server, folder):
     server.commit("me/vae", {CONFIG: (folder / CONFIG).read_bytes()})
     server.commit("me/other", {"model.bin": b"x"})
@@ -142,8 +209,8 @@ def test_names_that_are_not_in_the_package(server, folder, monkeypatch):
     server.commit("team/far-vae", {CONFIG: b"moved on"})
     digest = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     far = {
-        "far-vae": hub.registry.Pretrained("data", digest, "team/far-vae", commit),
-        "lost-vae": hub.registry.Pretrained("data", digest),
+        "far-vae": hub.registry.Pretrained("data", digest, "free", "team/far-vae", commit),
+        "lost-vae": hub.registry.Pretrained("data", digest, "free"),
     }
     monkeypatch.setattr(hub.registry, "PRETRAINED", hub.PRETRAINED | far)
     with pytest.raises(WeightsError, match="not in the cache"):

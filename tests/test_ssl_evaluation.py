@@ -16,6 +16,8 @@ from train import load_data
 from idaa_transforms.training.data import Images
 from idaa_transforms.util.sample import cifar10_sample
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def rows():

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from idaa_transforms.util.sample import cifar10_sample
 
+pytestmark = pytest.mark.slow
+
 N, WIDTH = 6, 12
 
 

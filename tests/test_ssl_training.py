@@ -24,6 +24,8 @@ from train import learning_rate, train
 from idaa_transforms import IDAATransform
 from idaa_transforms.util.sample import cifar10_sample
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "ssl" / "train.py"
 
@@ -171,16 +173,14 @@ def test_two_processes_do_what_one_does(options, tmp_path):
     """The same global batch: same views, same losses, same gradients, up to the order of sums."""
     worker = tmp_path / "worker.py"
     worker.write_text(
-        "import sys\n"
-        f"sys.path.insert(0, {str(SCRIPT.parent)!r})\n"
-        "from config import configure\nfrom train import train\n"
+        "import sys\nfrom config import configure\nfrom train import train\n"
         f"for method, view, images, _ in {RUNS!r}:\n"
         "    chosen = ['--method', method, '--view', view, '--train-images', str(images), '--out', method]\n"
         "    train(configure([*sys.argv[1:], *chosen]))\n"
     )
     more = [*options, "--optimiser", "sgd", "--lr", "0.01"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(worker)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
     subprocess.run([*torchrun, *more], check=True, capture_output=True, cwd=tmp_path, env=environment)
     for method, view, images, tolerance in RUNS:
         chosen = [*more, "--method", method, "--view", view, "--train-images", str(images)]
@@ -221,6 +221,17 @@ def test_learning_rates_of_the_paper():
     assert [learning_rate(simclr, e) / 3e-4 for e in (0, 9, 155, 300)] == pytest.approx([1, 1, 0.5, 0])
     assert [learning_rate(simsiam, e) / 0.03 for e in (0, 5, 10, 155)] == pytest.approx([0, 0.5, 1, 0.5])
     assert [learning_rate(plain, e) / 0.03 for e in (0, 119, 120, 160, 200)] == pytest.approx([1, 1, 0.1, 0.05, 0.01])
+
+
+def test_a_fresh_clone_without_a_network_is_told_what_to_do(tmp_path):
+    """No data/cifar10.npz: torchvision's CIFAR-10 is what is looked for."""
+    command = [sys.executable, str(SCRIPT), "--scale", "small", "--no-download", "--out", "run"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert told.returncode == 1
+    assert told.stderr.startswith("train.py: torchvision's CIFAR10 is not in data and could not be downloaded (")
+    assert len(told.stderr.splitlines()) == 1
+    assert "copy data/cifar-10-batches-py from a machine that has it" in told.stderr
 
 
 def test_what_cannot_be_combined(capsys):

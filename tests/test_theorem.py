@@ -11,6 +11,8 @@ from idaa_transforms.autoencoders import ConvVAE, Posterior
 from idaa_transforms.training.evaluation import bound_terms, evaluate_vae
 from idaa_transforms.util.sample import cifar10_sample
 
+pytestmark = pytest.mark.slow
+
 
 class LinearVAE(nn.Module):
     """z | x ~ N(A x, diag(s^2)), D(z) = W z + b: the expectations over z are sums of squares."""

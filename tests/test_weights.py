@@ -11,6 +11,7 @@ from idaa_transforms import IDAATransform, hub
 from idaa_transforms.autoencoders.plausible import explained_variance
 from idaa_transforms.hub.folder import CONFIG, WEIGHTS
 from idaa_transforms.hub.registry import PRETRAINED
+from idaa_transforms.training.evaluation import evaluate_vae
 from idaa_transforms.util.sample import cifar10_sample
 
 ROOT = Path(__file__).parents[1]
@@ -30,8 +31,14 @@ def test_each_set_of_weights(name):
     assert f"# {name}" in card
     assert f"latent of {vae.latent_dim} numbers" in card
     assert f"beta = {vae.beta:g}" in card
-    for measured in ("mean squared error", "PSNR", "nats an image", "energy of x in G", "energy of x in R"):
-        assert measured in card
+    said = dict(re.findall(r"^\| (.+) \| ([\d.]+)(?: dB| nats an image)? \|$", card, re.MULTILINE))
+    assert (
+        0 < float(said["share of the energy of x in R(x)"]) < 0.2 < float(said["share of the energy of x in G(x)"]) < 1
+    )
+    if PRETRAINED[name].data == "CIFAR-10":  # the sample is of its test images, and the card's numbers of all of them
+        measured = evaluate_vae(vae, (cifar10_sample()[0] * 255).round().byte())
+        assert measured["mse"] == pytest.approx(float(said["mean squared error, normalised units"]), rel=0.3)
+        assert measured["psnr"] == pytest.approx(float(said["PSNR of G(x), mean over images"]), abs=1)
     assert re.search(r"\| commit \| [0-9a-f]{7,} \|", card)
     assert (folder / "samples.png").exists()
 
@@ -41,7 +48,7 @@ def test_a_release_is_complete_and_small_enough():
     assert folders == sorted(PRETRAINED)
     size = sum(file.stat().st_size for file in (ROOT / "weights").rglob("*"))
     assert size < 100e6
-    table = (ROOT / "README.md").read_text()
+    table = (ROOT / "docs" / "weights.md").read_text()
     for name in PRETRAINED:
         card = (ROOT / "weights" / name / "README.md").read_text()
         mse = re.search(r"mean squared error, normalised units \| ([\d.]+) \|", card)[1]

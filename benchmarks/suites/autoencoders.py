@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import harness
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from workload import batch_of
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders.diffusers import DiffusersAutoencoder
 from idaa_transforms.util.precision import has_bfloat16
 
+from .. import harness
+from ..workload import batch_of
 from . import Options
 
 TITLE = "Autoencoders"

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import harness
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from workload import Cases, Workload
 
 from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.training.augmentation import ssl_augmentation
 
+from .. import harness
+from ..workload import Cases, Workload
 from . import Options
 
 TITLE = "Peers"

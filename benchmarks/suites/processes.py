@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import harness
 import torch
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
-from workload import Workload
 
+from .. import harness
+from ..workload import Workload
 from . import Options
 
 TITLE = "Processes"

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import harness
-
 from idaa_transforms.hub.registry import PRETRAINED
 
+from .. import harness
 from . import Options
 
 TITLE = "Start-up"

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import harness
-import workload
-from workload import Workload
-
 from idaa_transforms.util.precision import has_bfloat16
 
+from .. import harness, workload
+from ..workload import Workload
 from . import Options, peers, startup
 
 TITLE = "Targets"
@@ -90,8 +88,8 @@ def cases(work: Workload) -> workload.Cases:
 
 
 def run(options: Options) -> Iterator[dict[str, Any]]:
-    """Rows for the VAE in the dtype of the run and, where that is float32 and the device has it, in bfloat16 beside it. What has no VAE in
-    it is timed once, and so is the authors' order, which has theirs in the dtype of the run."""
+    """Rows for the VAE in the dtype of the run and, where that is float32 and the device has it, in bfloat16 beside it.
+    What has no VAE in it is timed once, and so is the authors' order, which has theirs in the dtype of the run."""
     plain = Workload(options.batch, options.device, options.dtype)
     both = {(options.dtype, name): case for name, case in cases(plain).items()}
     if options.dtype == "float32" and has_bfloat16(options.device):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import harness
-from workload import Workload
-
 from idaa_transforms.util.precision import has_bfloat16
 
+from .. import harness
+from ..workload import Workload
 from . import Options
 
 TITLE = "Views"

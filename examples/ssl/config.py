@@ -91,15 +91,8 @@ class Config:
 VIEWS = get_args(get_type_hints(Config)["view"])
 OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
 WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
-PLACE = (
-    "out",
-    "root",
-    "download",
-    "device",
-    "threads",
-    "compile",
-    "stop_after",
-)  # decide nothing but where and how fast
+# What decides nothing but where and how fast.
+PLACE = ("out", "root", "download", "device", "threads", "compile", "stop_after")
 ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},

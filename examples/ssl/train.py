@@ -14,6 +14,7 @@ import csv
 import itertools
 import json
 import math
+import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -178,6 +179,9 @@ def read_log(file: Path) -> list[dict[str, float | None]]:
 
 
 if __name__ == "__main__":
-    result = train(configure(about=__doc__))
+    try:
+        result = train(configure(about=__doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(f"train.py: {error}")
     if result:
         print(json.dumps({"hours": result["hours"], **result["metrics"]}, indent=1))

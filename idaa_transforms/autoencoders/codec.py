@@ -1,9 +1,10 @@
-"""The one place where the range and dtype of images meet those of an autoencoder."""
+"""The one place where the range, size and dtype of images meet those of an autoencoder."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
-from .protocol import Autoencoder, latent_of
+from .protocol import Autoencoder, axes_of, latent_of
+from .resample import resample
 
 Network = Callable[[Any, Tensor], Any]
 _COMPILE = inspect.signature(torch.compile).parameters
@@ -44,8 +46,18 @@ def _outside_inference(autoencoder: nn.Module) -> nn.Module:
     return autoencoder
 
 
+def device_of(autoencoder: Any) -> torch.device:
+    """Where its weights are or, if it has none, where new tensors go; the CPU where that is the meta device."""
+    weight = next(autoencoder.parameters(), None)
+    device = torch.get_default_device() if weight is None else weight.device
+    return torch.device("cpu") if weight is None and device.type == "meta" else device
+
+
 class Codec(nn.Module):
-    """A frozen autoencoder that takes and gives images in the caller's own space.
+    """A frozen autoencoder that takes and gives images in the caller's own space, and at the caller's own size.
+
+    Where x has another size than the autoencoder's ``image_size``, E sees it resampled, and what D gives is resampled
+    to x: an autoencoder like any other, that leaves all fine detail to the residual.
 
     Args:
         autoencoder: frozen here, for good, and in eval mode.
@@ -65,6 +77,7 @@ class Codec(nn.Module):
                 "mean, std and latent_scale. For weights by name use IDAATransform.from_pretrained"
             )
         self.autoencoder = _outside_inference(autoencoder).requires_grad_(False).eval()
+        self.axes = axes_of(autoencoder)  # 2 of images, 1 of signals: they come after the channels
         self._mean: Network = _mean
         self._posterior: Network = _posterior
         self._image: Network = _image
@@ -72,18 +85,20 @@ class Codec(nn.Module):
         if mean and len(mean) != channels:
             raise ValueError(f"mean={mean} and std={std} must have one number for each of the {channels} channels")
         # x * scale + shift is what the autoencoder takes. Buffers, because making them at each call would wait for the
-        # device; not persistent, because they follow from the arguments.
-        ours = torch.tensor([mean or [0.0] * channels, std or [1.0] * channels], dtype=torch.float64)
-        theirs = torch.tensor([[0.0] * channels, [1.0] * channels], dtype=torch.float64)
+        # device; not persistent, because they follow from the arguments. They belong where the weights are.
+        exact = partial(torch.tensor, dtype=torch.float64, device="cpu")
+        ours = exact([mean or [0.0] * channels, std or [1.0] * channels])
+        theirs = exact([[0.0] * channels, [1.0] * channels])
         if len(autoencoder.mean):
-            theirs = torch.tensor([list(autoencoder.mean), list(autoencoder.std)], dtype=torch.float64)
+            theirs = exact([list(autoencoder.mean), list(autoencoder.std)])
         self._same, self._normalised = torch.equal(ours, theirs), mean is not None
-        self.register_buffer("_scale", (ours[1] / theirs[1]).float().view(-1, 1, 1), persistent=False)
-        self.register_buffer("_shift", ((ours[0] - theirs[0]) / theirs[1]).float().view(-1, 1, 1), persistent=False)
-        self.register_buffer("_ours", ours.float().view(2, -1, 1, 1), persistent=False)
+        shift = (ours[0] - theirs[0]) / theirs[1]
+        for name, values in (("_scale", ours[1] / theirs[1]), ("_shift", shift), ("_ours", ours)):
+            values = values.float().view(*values.shape, *[1] * self.axes).to(device_of(autoencoder))
+            self.register_buffer(name, values, persistent=False)
 
     def from_unit(self, values: tuple[float, float]) -> tuple[float | Tensor, float | Tensor]:
-        """``values`` of images in [0, 1], in the caller's space: numbers, or tensors (C, 1, 1)."""
+        """``values`` of images in [0, 1], in the caller's space: numbers, or tensors (C, 1, 1), of signals (C, 1)."""
         if not self._normalised:
             return values
         low, high = ((value - self._ours[0]) / self._ours[1] for value in values)
@@ -114,8 +129,9 @@ class Codec(nn.Module):
         return next((p.dtype for p in self.autoencoder.parameters() if p.is_floating_point()), None)
 
     def encode(self, x: Tensor) -> Tensor:
-        """Images (B, C, H, W) to the latent (B, ...); clips (B, T, C, H, W), frame by frame, to (B, T, ...)."""
-        return self._encode(x, self._mean).unflatten(0, x.shape[:-3])
+        """Images (B, C, H, W) of any size, or signals (B, C, L), to the latent (B, ...); clips (B, T, C, H, W), frame
+        by frame, to (B, T, ...)."""
+        return self._encode(x, self._mean).unflatten(0, x.shape[: -1 - self.axes])
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the posterior, each in the shape of the latent."""
@@ -126,24 +142,32 @@ class Codec(nn.Module):
                 f"that of {type(self.autoencoder).__name__} gives a {type(encoded).__name__}: use scale='latent'"
             )
         mean, sd = encoded.mean, torch.exp(0.5 * encoded.log_variance)
-        return mean.unflatten(0, x.shape[:-3]), sd.unflatten(0, x.shape[:-3])
+        batch = x.shape[: -1 - self.axes]
+        return mean.unflatten(0, batch), sd.unflatten(0, batch)
 
     def _encode(self, x: Tensor, network: Network) -> Any:
         if self.autoencoder.training:  # it is somebody else's module as well, and that went into train mode
             self.autoencoder.eval()
         with torch.autocast(x.device.type, enabled=False):
+            x = resample(x.flatten(0, -2 - self.axes), self._size(x.shape))
             if not self._same:
                 x = torch.addcmul(self._shift, x.to(torch.promote_types(x.dtype, torch.float32)), self._scale)
-            x = x.to(self.dtype or x.dtype).flatten(0, -4)
-            height, width = (-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-2:])
-            x = functional.pad(x, (0, width, 0, height), mode="replicate") if height or width else x
+            x = x.to(self.dtype or x.dtype)
+            padding = [-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-self.axes :]]
+            if any(padding):  # functional.pad begins with the last axis
+                x = functional.pad(x, [n for end in reversed(padding) for n in (0, end)], mode="replicate")
             return network(self.autoencoder, x)
 
     def decode(self, z: Tensor, shape: Sequence[int]) -> Tensor:
-        """Latents to images, or clips, whose ``shape`` ends like this one, in float32 at least."""
+        """Latents to images, clips or signals, whose ``shape`` ends like this one, in float32 at least."""
+        batch = len(shape) - self.axes - 1
         with torch.autocast(z.device.type, enabled=False):
-            frames = z.to(self.dtype or z.dtype).flatten(0, len(shape) - 4)
-            image = self._image(self.autoencoder, frames).unflatten(0, z.shape[: len(shape) - 3])
+            image = self._image(self.autoencoder, z.to(self.dtype or z.dtype).flatten(0, batch - 1))
             image = image.to(torch.promote_types(image.dtype, torch.float32))
-            image = image[..., : shape[-2], : shape[-1]]
-            return image if self._same else (image - self._shift) / self._scale
+            image = image[(..., *(slice(n) for n in self._size(shape)))]
+            image = image if self._same else (image - self._shift) / self._scale
+            return resample(image, shape[-self.axes :]).unflatten(0, z.shape[:batch])
+
+    def _size(self, shape: Sequence[int]) -> Sequence[int]:
+        """The size at which the autoencoder sees images of ``shape``."""
+        return getattr(self.autoencoder, "image_size", None) or shape[-self.axes :]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..util.extras import require
@@ -12,6 +14,14 @@ from .plausible import explained_variance
 
 CLASSES = ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderTiny", "AutoencoderDC", "VQModel")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+FORMS = (
+    (WEIGHTS, None),
+    (f"{WEIGHTS}.index.json", None),
+    ("diffusion_pytorch_model.fp16.safetensors", "fp16"),
+    (f"{WEIGHTS}.index.fp16.json", "fp16"),
+)
+"""Files that weights come in, whole or in shards, and the name of the variant, best first."""
+PICKLED = ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin")
 
 
 class DiffusersAutoencoder(nn.Module):
@@ -60,6 +70,39 @@ def _factor(name: str, config: Any) -> int:
     return 2 ** (len(config.block_out_channels) - 1)
 
 
+def shards(file: Path) -> list[str]:
+    """The files that an index of FORMS names; none for weights that are one file."""
+    if file.suffix != ".json":
+        return []
+    try:
+        names = set(json.loads(file.read_text("utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{file} is not an index of shards ({error!r}); download it again") from error
+    if foreign := sorted(str(name) for name in names if Path(str(name)).name != name or ".safetensors" not in name):
+        raise ValueError(f"{file} names {foreign[0]!r}, which is no file of safetensors beside it")
+    return sorted(names)
+
+
+def stored(folder: Path) -> tuple[list[str], str | None]:
+    """The files of weights in ``folder``, and which variant they are.
+
+    Raises:
+        ValueError: there are none that can be read here.
+    """
+    for name, variant in FORMS:
+        if (folder / name).is_file():
+            names = [name, *shards(folder / name)]
+            if missing := [n for n in names if not (folder / n).is_file()]:
+                raise ValueError(f"{folder} has no {missing[0]}, which {name} names; download it again")
+            return names, variant
+    if pickled := next((name for name in PICKLED if (folder / name).is_file()), None):
+        raise ValueError(
+            f"{folder} has its weights as a pickle only ({pickled}), which can run code and is not read here; save "
+            "them as safetensors: diffusers' from_pretrained, then save_pretrained"
+        )
+    raise ValueError(f"{folder} has none of {[name for name, _ in FORMS]}")
+
+
 def load_diffusers(folder: Path, name: str) -> DiffusersAutoencoder:
     """The autoencoder of class ``name`` in ``folder``, with every weight found and a reconstruction that makes sense.
 
@@ -72,12 +115,19 @@ def load_diffusers(folder: Path, name: str) -> DiffusersAutoencoder:
     require("diffusers", "diffusers")
     import diffusers
 
+    names, variant = stored(folder)
     model, info = getattr(diffusers, name).from_pretrained(
-        folder, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False, output_loading_info=True
+        folder,
+        variant=variant,
+        torch_dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        low_cpu_mem_usage=False,
+        output_loading_info=True,
     )
     wrong = {kind: keys for kind, keys in info.items() if keys}
     if wrong:
-        raise ValueError(f"{folder / WEIGHTS} does not fit its config: {wrong}")
+        raise ValueError(f"{folder / names[0]} does not fit its config: {wrong}")
     autoencoder = DiffusersAutoencoder(model)
     explained = explained_variance(autoencoder)
     if not explained > 0.5:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 class Autoencoder(Protocol):
     """Any ``nn.Module`` with these members. Rows of a batch must not mix in eval mode.
 
-    Four more are looked at where they exist: ``channels`` and ``image_size`` (height, width), for clear errors early;
-    ``factor``: height and width are padded to a multiple of it, and the views cropped back; and ``encode_mean``: called
-    instead of ``encode`` where the latent is all that is asked for.
+    More are looked at where they exist: ``channels``, for clear errors early; ``image_size``, the only (height, width)
+    it takes: images of other sizes are resampled to it, and what ``decode`` gives back to theirs; ``factor``: height
+    and width are padded to a multiple of it, and the views cropped back; ``encode_mean``: called instead of ``encode``
+    where the latent is all that is asked for. Of signals (B, C, L), ``image_size`` is (length,); where any length
+    does, ``axes = 1`` says that there is one axis.
     """
 
     @property
@@ -50,6 +52,12 @@ class PixelSpace(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """The images themselves."""
         return z
+
+
+def axes_of(autoencoder: Any) -> int:
+    """How many axes come after the channels: 2 of images, 1 of signals."""
+    size = getattr(autoencoder, "image_size", None)
+    return len(size) if size else int(getattr(autoencoder, "axes", 2))
 
 
 def latent_of(encoded: Any) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self, Unpack
 import torch
 from torch import Tensor, nn
 
-from ..autoencoders.codec import Codec
+from ..autoencoders.codec import Codec, device_of
 from ..autoencoders.protocol import Autoencoder
 from ..util.precision import has_bfloat16
 from . import checks
@@ -26,7 +26,7 @@ class Explanation(NamedTuple):
     """What :meth:`Attack.explain` tells: detached, images in the space of x."""
 
     views: Tensor
-    reconstruction: Tensor  # G(x) = D(E(x))
+    reconstruction: Tensor  # G(x) = D(E(x)), at the size of x
     residual: Tensor  # R(x) = x - G(x)
     latent: Tensor  # z = E(x)
     delta: Tensor  # in the latent's own numbers, where eps * latent_scale bounds it; or, by scale, in posterior sds
@@ -59,7 +59,7 @@ class Attack(Bindable, nn.Module):
         # state_dict, parameters() or modules(), so that a checkpoint does not grow, nothing trains it, and the user's
         # apply, train and conversions pass it by.
         self._hidden = (Codec(autoencoder, self.settings.mean, self.settings.std),)
-        self.counters = Counters()
+        self.counters = Counters(device_of(autoencoder))
 
     @property
     def codec(self) -> Codec:
@@ -114,22 +114,20 @@ class Attack(Bindable, nn.Module):
         rows: Tensor | None = None,
         p: float = 1.0,
     ) -> Call:
-        """What was said in a call, checked: images (B, C, H, W) or clips (B, T, C, H, W), and which of them to attack:
-        those at ``rows`` or, where none are given, each with probability ``p``."""
-        autoencoder = self.autoencoder
-        checks.check_images(
-            x,
-            getattr(autoencoder, "channels", len(self.settings.mean or ()) or None),
-            getattr(autoencoder, "image_size", None),
-            self.counters.unchanged.device,
-        )
+        """What was said in a call, checked: images (B, C, H, W), clips (B, T, C, H, W) or signals (B, C, L), and which
+        of them to attack: those at ``rows`` or, where none are given, each with probability ``p``."""
+        axes, mean = self.codec.axes, self.settings.mean
+        checks.check_images(x, axes, self.counters.unchanged.device)
+        checks.check_channels(x, axes, getattr(self.autoencoder, "channels", None), mean)
+        if not self.settings.resize:
+            checks.check_size(x, getattr(self.autoencoder, "image_size", None))
         radius = checks.check_eps(self.settings.eps if eps is None else eps, len(x), self._reads_values)
         if rows is None and p < 1:  # drawn on the host, where their number is known without waiting for the device
             device = None if generator is None else generator.device
             rows = (torch.rand(len(x), generator=generator, device=device) < p).nonzero().flatten()
         checks.check_source(loss_fn, grad, x)
         if self._reads_values and x.numel():
-            checks.check_range(x, self.settings.mean, self.settings.std)
+            checks.check_range(x, mean, self.settings.std, axes)
         rows = None if rows is None else outside_inference(rows).to(x.device, non_blocking=True)
         return Call(outside_inference(x), loss_fn, grad, radius, generator, rows)
 
@@ -157,7 +155,8 @@ class Attack(Bindable, nn.Module):
         eps: float | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Explanation:
-        """Views of all of ``x`` (B, C, H, W), whatever ``p``, with what led to them and the loss before and after."""
+        """Views of all of ``x`` (B, C, H, W), whatever ``p``, with what led to them and the loss before and after.
+        Reconstruction and residual have the size of x, also where the autoencoder has another."""
         call = self.resolve(x, self.closure(loss_fn, grad), grad, eps, generator)
         found = self.run(call)
         with torch.no_grad(), untouched(call.loss_fn, strict=self.settings.strict):
@@ -176,14 +175,17 @@ class Attack(Bindable, nn.Module):
         settings, losses = self.settings, list[Tensor]()
 
         def loss(part: Tensor) -> Tensor:
-            value = call.loss(call.whole(part))
+            whole = call.whole(part)
+            value = call.loss(whole)
+            if shield:
+                shield.saw(value, whole)
             if not losses:
                 losses.append(value.detach())
             return value.sum()
 
         part, posterior = call.pick(call.x), settings.scale == "posterior"
         unit = 1.0 if posterior else self.autoencoder.latent_scale
-        with untouched(call.loss_fn, strict=settings.strict) if call.loss_fn else nullcontext():
+        with untouched(call.loss_fn, strict=settings.strict) if call.loss_fn else nullcontext() as shield:
             found = idaa(
                 part,
                 self.codec.posterior if posterior else self.codec.encode,
@@ -201,6 +203,7 @@ class Attack(Bindable, nn.Module):
                 chunk_size=settings.chunk_size,
             )
         if self._reads_values and len(part):
+            checks.check_latent(found.split.latent, type(self.autoencoder).__name__)
             self.counters.read(found, losses[0] if losses else None)
         self.counters.add(found)
         return settings.guard.keep(part, found) if settings.guard and len(part) else found

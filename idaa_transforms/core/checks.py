@@ -40,40 +40,60 @@ def check_eps(eps: Any, batch: int, read_values: bool) -> float | Tensor:
     return cast(float, value)
 
 
-def check_images(x: Any, channels: int | None, size: tuple[int, int] | None, device: torch.device) -> None:
-    """The structure of a batch of images: type, dtype, dimensions, device. Reads no values."""
+def check_images(x: Any, axes: int, device: torch.device) -> None:
+    """The structure of a batch of images, or signals of one axis: type, dtype, dimensions, device. Reads no values."""
+    shape = "(B, C, H, W)" if axes == 2 else "(B, C, L)"
     if not isinstance(x, Tensor):
-        raise TypeError(
-            f"got a {type(x).__name__}; pass a float tensor (B, C, H, W), e.g. by v2.ToImage and v2.ToDtype"
-        )
+        raise TypeError(f"got a {type(x).__name__}; pass a float tensor {shape}, e.g. by v2.ToImage and v2.ToDtype")
     if not x.is_floating_point():
         raise TypeError(f"images have dtype {x.dtype}; convert them first: v2.ToDtype(torch.float32, scale=True)")
-    if x.ndim not in (4, 5):  # images, or the clips of tv_tensors.Video
-        cure = "add the batch dimension: x[None]" if x.ndim == 3 else "stack images into one batch"
-        raise ValueError(f"images have shape {tuple(x.shape)}, not (B, C, H, W); {cure}")
-    *_, c, height, width = x.shape
-    if channels is not None and c != channels:
-        raise ValueError(f"images have shape {tuple(x.shape)}, and the autoencoder takes {channels} channels, not {c}")
-    if size is not None and (height, width) != tuple(size):
-        raise ValueError(
-            f"images are {height}x{width}, and the autoencoder takes {size[0]}x{size[1]}; resize them "
-            f"(v2.Resize({tuple(size)})) or train an autoencoder of that size. Patches (kornia's PatchSequential) "
-            "cannot be attacked: put that step before or after"
-        )
+    if x.ndim not in ((4, 5) if axes == 2 else (3,)):  # images, or the clips of tv_tensors.Video
+        cure = "add the batch dimension: x[None]" if x.ndim == axes + 1 else "stack them into one batch"
+        raise ValueError(f"images have shape {tuple(x.shape)}, not {shape}; {cure}")
+    if 0 in x.shape[-1 - axes :]:
+        raise ValueError(f"images have shape {tuple(x.shape)}, without a single value; look at what cut them")
     if x.device != device:
         raise ValueError(
             f"images are on {x.device} and the transform is on {device}; move it once: aug.to({str(x.device)!r})"
         )
 
 
-def check_range(x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+def check_channels(x: Tensor, axes: int, channels: int | None, mean: Sequence[float] | None) -> None:
+    """That the channels of ``x`` are those of the autoencoder or, where it takes any, as many as ``mean`` has."""
+    found = x.shape[-1 - axes]
+    if channels is not None and found != channels:
+        grey = f"repeat a grey channel: x.expand(-1, {channels}, {', '.join(['-1'] * axes)}), or " if found == 1 else ""
+        raise ValueError(
+            f"images have shape {tuple(x.shape)}, and the autoencoder takes {channels} channels, not {found}; "
+            f"all weights of the package take 3. {grey}train an autoencoder of your images: "
+            "idaa train-vae DATA --out my-vae"
+        )
+    if mean is not None and found != len(mean):
+        raise ValueError(
+            f"images have shape {tuple(x.shape)}, and a transform with mean={tuple(mean)} takes {len(mean)} channels, "
+            f"not {found}; give mean and std a number for each channel"
+        )
+
+
+def check_size(x: Tensor, size: Sequence[int] | None) -> None:
+    """That ``x`` has the size of the autoencoder, for those who want no resampling."""
+    if size is not None and tuple(x.shape[-len(size) :]) != tuple(size):
+        found, wanted = ("x".join(map(str, s)) for s in (x.shape[-len(size) :], size))
+        raise ValueError(
+            f"images are {found}, the autoencoder takes {wanted}, and resize=False was set; leave resize=True to "
+            f"resample within, or bring them to that size"
+        )
+
+
+def check_range(x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None, axes: int = 2) -> None:
     """The values of ``x``, declared to be in [0, 1] or normalised by ``mean`` and ``std``. Synchronises."""
     if not bool(x.isfinite().all()):
         raise ValueError(f"images hold {int((~x.isfinite()).sum())} NaN or infinite values; look at what made them")
     x = x.detach()
     unit = x
     if mean is not None and std is not None:
-        unit = x * x.new_tensor(std).view(-1, 1, 1) + x.new_tensor(mean).view(-1, 1, 1)
+        scale, shift = (x.new_tensor(values).view(-1, *[1] * axes) for values in (std, mean))
+        unit = x * scale + shift
     low, high = float(unit.amin()), float(unit.amax())
     if low < -0.5 or high > 1.5:
         declared = "in [0, 1]" if mean is None else "normalised by the given mean and std"
@@ -85,6 +105,16 @@ def check_range(x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | 
         raise ValueError(
             f"images were declared to be {declared}, but their values go from {float(x.amin()):.3g} to "
             f"{float(x.amax()):.3g}; {cure}"
+        )
+
+
+def check_latent(latent: Tensor, name: str) -> None:
+    """The values that the autoencoder gave. Synchronises."""
+    bad = int((~latent.isfinite().flatten(1).all(1)).sum())
+    if bad:
+        raise ValueError(
+            f"the latent of {name} is NaN or infinite for {bad} of {len(latent)} images; its weights are damaged, or "
+            f"it overflows in {latent.dtype}: try aug.float()"
         )
 
 

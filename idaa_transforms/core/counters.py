@@ -17,9 +17,9 @@ class Counters(nn.Module):
     unchanged: Tensor
 
     @torch.inference_mode(False)
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         super().__init__()
-        self.register_buffer("unchanged", torch.zeros((), dtype=torch.int64), persistent=False)
+        self.register_buffer("unchanged", torch.zeros((), dtype=torch.int64, device=device), persistent=False)
         self.calls = self.attacked = 0
         self.values_were_read = self.zero_was_told = False
 

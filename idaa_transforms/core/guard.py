@@ -17,12 +17,12 @@ Judge = Callable[[Tensor], Tensor]
 
 
 @contextmanager
-def judging(judge: Judge) -> Iterator[None]:
-    """Without gradients and with ``judge`` in eval mode; afterwards it is as it was."""
+def judging(judge: Judge) -> Iterator[Judge]:
+    """``judge`` without gradients and in eval mode, on copies of images; afterwards it is as it was."""
     with torch.no_grad(), untouched(judge):
         if isinstance(judge, nn.Module):
             judge.eval()
-        yield
+        yield lambda images: judge(images.clone())  # it may normalise in place
 
 
 class Guard:
@@ -52,16 +52,16 @@ class Guard:
     def keep(self, x: Tensor, found: Views) -> Views:
         """``found`` for ``x`` (B, ...), with ``views`` and ``delta`` of the rows that failed made smaller."""
         views, delta = found.views.clone(), found.delta.clone()
-        with judging(self.judge):
-            identity = self._judge(x)
-            failed = self._failed(views, identity).nonzero().flatten()
+        with judging(self.judge) as judge:
+            identity = self._features(judge, x)
+            failed = self._failed(judge, views, identity).nonzero().flatten()
             first = len(failed)
             for _ in range(self.halvings):
                 if not len(failed):
                     break
                 delta[failed] /= 2
                 views[failed] = found.split.rows(failed).view(delta[failed])
-                failed = failed[self._failed(views[failed], identity[failed])]
+                failed = failed[self._failed(judge, views[failed], identity[failed])]
         views[failed], delta[failed] = x[failed], 0
         self._weakened, self._refused = self._weakened + first - len(failed), self._refused + len(failed)
         return found._replace(views=views, delta=delta)
@@ -74,9 +74,10 @@ class Guard:
         name = getattr(self.judge, "__name__", type(self.judge).__name__)
         return f"Guard({name}, {self.min_similarity}, {self.halvings})"
 
-    def _judge(self, images: Tensor) -> Tensor:
+    def _features(self, judge: Judge, images: Tensor) -> Tensor:
         self._passes += 1
-        return self.judge(images).flatten(1).float()
+        return judge(images).flatten(1).float()
 
-    def _failed(self, views: Tensor, identity: Tensor) -> Tensor:
-        return ~(F.cosine_similarity(self._judge(views), identity) >= self.min_similarity)  # NaN fails
+    def _failed(self, judge: Judge, views: Tensor, identity: Tensor) -> Tensor:
+        similarity = F.cosine_similarity(self._features(judge, views), identity)
+        return ~(similarity >= self.min_similarity)  # NaN fails

@@ -33,6 +33,7 @@ class Settings:
         clip: (lo, hi) to clamp views to, in image units; by default, as in the paper, views may leave [0, 1] a little.
         mean: what x is normalised by, a number a channel; by default x is in [0, 1].
         std: goes with ``mean``.
+        resize: let images have another size than the autoencoder, which then sees them resampled; False refuses them.
         chunk_size: images that pass the autoencoder at once, which bounds its memory; by default all.
         strict: check values on every call, and name what a closure changed (it is put back in any case).
         guard: ``Guard(judge, 0.95)``: a judge of identity that views have to pass.
@@ -49,6 +50,7 @@ class Settings:
     clip: tuple[float, float] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    resize: bool = True
     chunk_size: int | None = None
     strict: bool = False
     guard: Guard | None = None
@@ -74,6 +76,8 @@ class Settings:
             if not (len(self.clip) == 2 and self.clip[0] < self.clip[1]):
                 raise ValueError(f"clip={self.clip!r} must be None or (lo, hi) with lo < hi")
             self._store("clip", tuple(map(float, self.clip)))
+        if not isinstance(self.resize, bool):
+            raise ValueError(f"resize={self.resize!r} must be True or False")
         self._check_statistics()
         if self.guard is not None and not isinstance(self.guard, Guard):
             raise TypeError(
@@ -125,6 +129,7 @@ class OptionsButP(TypedDict, total=False):
     clip: Sequence[float] | None
     mean: Sequence[float] | None
     std: Sequence[float] | None
+    resize: bool
     chunk_size: int | None
     strict: bool
     guard: Guard | None

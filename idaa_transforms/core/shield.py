@@ -1,157 +1,227 @@
-"""What keeps the user's model untouched, and how a closure reaches a transform that a container calls."""
+"""What keeps the user's model untouched: a closure works on stand-ins, and what it sets is put back.
+
+``search`` reads what a closure holds without running code of its, ``plan`` remembers the walk, ``standins`` copies
+tensors, ``strict`` tells what had changed. Here it is put up and taken down again.
+"""
 
 from __future__ import annotations
 
-import functools
-import types
-import warnings
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
+from operator import is_
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
+from . import search
+from .plan import Plan, Plans, Root, reachable
+from .search import Kind
+from .standins import keep, stand_ins
+from .strict import ClosureMutationWarning, Watch
 
-class ClosureMutationWarning(UserWarning):
-    """Strict mode: what a closure changed while it was asked for a direction."""
+__all__ = ["ClosureMutationWarning", "untouched"]
+
+LARGEST_OUTSIDE = 2**26  # bytes: a larger tensor of an object outside of modules is data
 
 
 @contextmanager
-def untouched(*roots: Any, strict: bool = False) -> Iterator[None]:
-    """Run a block, then put back what it changed in every module that ``roots`` hold.
+def untouched(*roots: Any, strict: bool = False) -> Iterator[Shield]:
+    """Run a block, then have everything as it was in every module that ``roots`` hold.
 
-    Put back, also when the block raises: each submodule's train or eval flag, its buffers and tensor attributes
-    (batch-norm statistics, queues, centres), and its parameters' ``.grad``. Within the block a
-    ``DistributedDataParallel`` calls its module directly, since a pass of its own would begin a training step: it
-    would broadcast buffers, fail under ``no_sync`` and, with ``static_graph``, let the ranks diverge.
+    Also when the block raises. Within the block, buffers and tensors in attributes are stand-ins, so that the user's
+    own are never written (batch-norm statistics, queues, centres). Afterwards these are back, and so is everything else
+    that modules and helper objects hold: train or eval flags, Python counters, lists and dicts, attributes that were
+    deleted or are new, parameters' ``.grad`` and ``requires_grad``. What a function itself captures, such as a list
+    for its results, is its own way to tell something, and stays as the block left it; so do the values of parameters.
+
+    Within the block a ``DistributedDataParallel`` calls its module directly, since a pass of its own would begin a
+    training step: it would broadcast buffers, fail under ``no_sync`` and, with ``static_graph``, let the ranks diverge.
+    A lazy module's first forward initialises it for good. Threads whose blocks share a module wait for each other.
 
     Args:
         roots: modules, or closures over them: functions, lambdas, partials, bound methods, callable objects. Modules
-            are found in what a function captures and in the globals it names, through containers and attributes.
+            are found in what a function captures, in the globals it names and in the attributes of Python modules and
+            classes that it names, through containers, attributes and slots.
         strict: warn with the names of all that changed; parameters and captured tensors are watched as well.
     """
-    found = list(_reachable(*roots))
-    tops = [(name, top) for name, top in found if isinstance(top, nn.Module)]
-    modules = {m: f"{name}.{path}".rstrip(".") for name, top in tops for path, m in top.named_modules()}
-    modes = {m: m.training for m in modules}
-    parameters = {
-        p: f"{name}.{key}" for m, name in modules.items() for key, p in m._parameters.items() if p is not None
-    }
-    grads = {p: p.grad for p in parameters}
-    tensors = [
-        (held, key, value, value.clone(), f"{name}.{key}")
-        for m, name in modules.items()
-        for held in (m._buffers, vars(m))
-        for key, value in held.items()
-        if key not in _OWN_OF_MODULES and isinstance(value, Tensor)
-    ]
-    watched = parameters | {thing: name for name, thing in found if isinstance(thing, Tensor)} if strict else {}
-    versions = {t: t._version for t in watched if not t.is_inference()}
-    wrappers = {m: vars(m).get("forward") for m in modules if isinstance(m, DistributedDataParallel)}
-    for wrapper in wrappers:
-        vars(wrapper)["forward"] = wrapper.module.__call__
-    for p in parameters:
-        p.grad = None  # so that a closure that calls backward() adds to nothing of the user's
+    shield = Shield(roots, strict)
     try:
-        yield
+        shield.up()
+        yield shield
     finally:
-        changed: list[str] = []
-        if strict:
-            changed = [n for held, key, t, old, n in tensors if held.get(key) is not t or not _same(t, old)]
-            changed += [watched[t] for t, version in versions.items() if t._version != version]
-            changed += [f"{name}.training" for m, name in modules.items() if m.training != modes[m]]
-            changed += [f"{name}.grad" for p, name in parameters.items() if p.grad is not None]
-        for m, mode in modes.items():
-            if m.training != mode:  # a module's own __setattr__ is slow
-                m.training = mode
-        for wrapper, own in wrappers.items():
-            vars(wrapper).pop("forward")
-            if own is not None:
-                vars(wrapper)["forward"] = own
-        for held, key, tensor, old, _ in tensors:
-            held[key] = tensor
-            tensor.data.copy_(old)  # .data: no new version, so that graphs which saved this tensor stay valid
-        for p, grad in grads.items():
-            p.grad = grad
-        _tell(changed)  # last: with warnings as errors this raises
+        shield.down()
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return torch.equal(a.nan_to_num(), b.nan_to_num()) if a.is_floating_point() else torch.equal(a, b)
+class Shield:
+    """What one block has up. :func:`untouched` makes it."""
 
+    def __init__(self, roots: tuple[Any, ...], strict: bool) -> None:
+        bodies, captured = reachable(roots)
+        self._grads: list[tuple[Tensor, Tensor | None, bool]] = []
+        self._written: list[tuple[Kind, Any, Any, Any]] = []  # kind, holder, key, original
+        self._copies: list[tuple[int, Tensor, Tensor]] = []  # where, original, stand-in
+        self._forwards: list[tuple[dict[str, Any], Any]] = []
+        self._plan, self._flat, self._mine = _claim(bodies)
+        self._dicts = [holder(self._flat[at]) for at, holder in self._plan.keyed]
+        self._dicts += [self._flat[at] for at, kind, _ in self._plan.large if kind.keyed]
+        self._keys = [[*dict.__iter__(d)] for d in self._dicts]
+        self._large = [(kind, self._flat[at], [*read(self._flat[at])]) for at, kind, read in self._plan.large]
+        self._lazy = [(own := search.MODULE_DICT(self._flat[at]), own.get("training")) for at in self._plan.lazy]
+        self._watch = Watch(self._plan, self._flat, captured) if strict else None
 
-def _tell(names: list[str]) -> None:
-    if names:
-        warnings.warn(
-            f"the closure changed {', '.join(names)}. Buffers, modes and gradients were put back, and nothing else. "
-            "Keep updates (queues, momentum, centres) out of the closure, in the training step.",
-            ClosureMutationWarning,
-            stacklevel=4,
+    def up(self) -> None:
+        """Take gradients away, and put stand-ins in the place of tensors."""
+        flat, plan = self._flat, self._plan
+        parameters = {id(p): p for at in plan.parameters if issubclass(type(p := flat[at]), Tensor)}
+        for p in parameters.values():
+            if p.is_leaf:
+                self._grads.append((p, p.grad, p.requires_grad))
+                if p.grad is not None:
+                    p.grad = None  # so that a closure that calls backward() adds to nothing of the user's
+        self._stand_in(parameters)
+        for at in plan.wrappers:
+            own = search.MODULE_DICT(flat[at])
+            self._forwards.append((own, own.get("forward")))
+            own["forward"] = own["_modules"]["module"].__call__
+        if self._watch:
+            self._watch.begin(self._copies)
+
+    def saw(self, loss: Tensor, view: Tensor) -> None:
+        """In strict mode: warn if ``loss`` of ``view`` came from a model where the search found none."""
+        if self._watch:
+            self._watch.look_at(loss, view)
+
+    def down(self) -> None:
+        """Put everything back, the gradients first; in strict mode, tell what had changed."""
+        watch = self._watch
+        if watch:
+            watch.end()
+        for p, grad, wanted in self._grads:
+            try:
+                p.grad = grad
+                if p.requires_grad is not wanted:
+                    p.requires_grad_(wanted)
+            except RuntimeError:  # the block made it another kind of tensor
+                continue
+        for own, forward in self._forwards:
+            own.pop("forward", None)
+            if forward is not None:
+                own["forward"] = forward
+        for kind, holder, key, original in self._written:
+            try:
+                kind.put(holder, key, original)
+            except IndexError:  # the block made the list shorter, which the comparison below sees
+                continue
+        for _, original, stand_in in self._copies:
+            keep(original, stand_in)
+        for own, mode in self._lazy:
+            own["training"] = mode
+        if not self._is_as_before():
+            self._put_back()
+        _release(self._mine)
+        vars(self).clear()  # nothing of the block's stays alive, whoever holds this
+        if watch:
+            watch.tell()
+
+    def _stand_in(self, parameters: dict[int, Tensor]) -> None:
+        flat, plan = self._flat, self._plan
+        places: dict[int, int] = {}
+        originals: dict[int, Tensor] = {}
+        for standing in plan.standing:
+            for at in standing.positions:
+                for tensor in _tensors(flat[at]):
+                    key = id(tensor)
+                    if key not in originals and key not in parameters and (standing.inside or not _is_data(tensor)):
+                        originals[key], places[key] = tensor, at
+        by = stand_ins([*originals.values()])
+        self._copies = [(places[key], originals[key], stand_in) for key, stand_in in by.items()]
+        for owner, kind, holder_of, start, positions, _ in plan.standing:
+            holder = holder_of(flat[owner])
+            keys = kind.keys(holder)
+            for at in positions:
+                value = _swapped(flat[at], by)
+                if value is not flat[at]:
+                    kind.put(holder, keys[at - start], value)
+                    self._written.append((kind, holder, value if kind is search.SET else keys[at - start], flat[at]))
+
+    def _is_as_before(self) -> bool:
+        now, flat = self._plan.again(self._flat), self._flat
+        return (
+            _same(now, flat)
+            and [*map(dict.__len__, self._dicts)] == [*map(len, self._keys)]
+            and all(map(is_, _chain(map(dict.__iter__, self._dicts)), _chain(self._keys)))
+            and not any(self._plan.empties(flat))
+            and all(_same(kind.values(holder), old) for kind, holder, old in self._large)
         )
 
-
-_OWN_OF_MODULES = frozenset(vars(nn.Module()))
-_LIBRARIES = ("torch", "torchvision", "numpy", "functools", "builtins")
-_HOLDERS = (list, tuple, dict, types.FunctionType, types.MethodType, functools.partial)
-_NO_HOLDERS = (types.ModuleType, type, Tensor)
-_LARGEST, _DEEPEST = 256, 8  # containers of data, and graphs of objects, are no place to look for a model
-
-
-def _reachable(*roots: Any) -> Iterator[tuple[str, nn.Module | Tensor]]:
-    """Modules and tensors that ``roots`` hold, each with a name for messages."""
-    seen: set[int] = set()
-    todo = [("loss_fn" if callable(r) and not isinstance(r, nn.Module) else "model", r, 0) for r in reversed(roots)]
-    while todo:
-        name, thing, depth = todo.pop()
-        if id(thing) in seen or depth > _DEEPEST:
-            continue
-        seen.add(id(thing))
-        if isinstance(thing, nn.Module | Tensor):
-            yield name, thing
-        todo += [(part_name, part, depth + 1) for part_name, part in _parts(name, thing)]
+    def _put_back(self) -> None:
+        keys = dict(zip(map(id, self._dicts), self._keys, strict=True))
+        for kind, holder, before in (*self._plan.kept(self._flat), *self._large):
+            now_keys = kind.keys(holder)
+            old_keys = keys.get(id(holder), now_keys if before else [])
+            if kind is search.SET or not _same(now_keys, old_keys) or len(before) != len(now_keys):
+                kind.refill(holder, old_keys, before)
+                continue
+            for key, now, old in zip(now_keys, [*kind.values(holder)], before, strict=True):
+                if now is not old:
+                    kind.put(holder, key, old)
 
 
-def _parts(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
-    """What ``thing`` holds, one level down."""
-    if isinstance(thing, types.FunctionType):
-        yield from vars(thing).items()  # __wrapped__ of decorators, the original of torch.compile
-        if not _of_a_library(thing):
-            for variable, cell in zip(thing.__code__.co_freevars, thing.__closure__ or (), strict=True):
-                try:
-                    yield variable, cell.cell_contents
-                except ValueError:  # not assigned yet
-                    continue
-            yield from ((f"{name} default", value) for value in thing.__defaults__ or ())
-            yield from (thing.__kwdefaults__ or {}).items()
-            yield from ((n, thing.__globals__[n]) for n in _names(thing.__code__) if n in thing.__globals__)
-    elif isinstance(thing, functools.partial):
-        yield from ((name, part) for part in (thing.func, *thing.args))
-        yield from thing.keywords.items()
-    elif isinstance(thing, types.MethodType):
-        yield name, thing.__self__
-        yield name, thing.__func__
-    elif isinstance(thing, Mapping):
-        if len(thing) <= _LARGEST:
-            yield from ((f"{name}[{key!r}]", value) for key, value in thing.items())
-    elif isinstance(thing, list | tuple | set | frozenset):
-        if len(thing) <= _LARGEST:
-            yield from ((f"{name}[{i}]", value) for i, value in enumerate(thing))
-    elif isinstance(thing, nn.Module):
-        hidden = [(key, value) for key, value in vars(thing).items() if key not in _OWN_OF_MODULES]
-        yield from ((f"{name}.{key}", value) for key, value in hidden if isinstance(value, _HOLDERS))
-    elif hasattr(thing, "__dict__") and not isinstance(thing, _NO_HOLDERS) and not _of_a_library(type(thing)):
-        yield from ((f"{name}.{key}", value) for key, value in vars(thing).items())
-        yield name, getattr(type(thing), "__call__", None)  # noqa: B004
+_plans = Plans()
+_turn = threading.Condition()
+_held: dict[int, int] = {}  # objects that a block has up, by identity, to the thread of the block
 
 
-def _names(code: types.CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            yield from _names(const)
+def _claim(bodies: Sequence[Root]) -> tuple[Plan, list[Any], set[int]]:
+    """The plan and all that it reads, once no other thread works on any of the same objects. All are claimed at once,
+    so that two threads never wait for each other's half."""
+    me = threading.get_ident()
+    with _turn:
+        while True:
+            plan, flat = _plans.of(bodies)
+            owners = {id(flat[at]) for at in plan.bodies}
+            if all(_held[key] == me for key in owners & _held.keys()):
+                mine = owners - _held.keys()
+                _held.update(dict.fromkeys(mine, me))
+                return plan, flat, mine
+            _turn.wait()
 
 
-def _of_a_library(thing: Any) -> bool:
-    return (getattr(thing, "__module__", None) or "builtins").split(".")[0] in _LIBRARIES
+def _release(claimed: Iterable[int]) -> None:
+    with _turn:
+        for key in claimed:
+            del _held[key]
+        _turn.notify_all()
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensor itself, or those of a tuple."""
+    if issubclass(type(value), tuple):
+        for part in tuple.__iter__(value):
+            yield from _tensors(part)
+    elif issubclass(type(value), Tensor):
+        yield value
+
+
+def _swapped(value: Any, by: dict[int, Tensor]) -> Any:
+    """``value`` with stand-ins: itself, where there are none for it."""
+    if not issubclass(type(value), tuple):
+        return by.get(id(value), value)
+    old = [*tuple.__iter__(value)]
+    new = [_swapped(part, by) for part in old]
+    return value if _same(old, new) else tuple.__new__(type(value), new)
+
+
+def _is_data(tensor: Tensor) -> bool:
+    return tensor.numel() * tensor.element_size() > LARGEST_OUTSIDE
+
+
+def _same(a: Iterable[Any], b: Iterable[Any]) -> bool:
+    """Whether both hold the same objects in the same order."""
+    a, b = [*a], [*b]
+    return len(a) == len(b) and all(map(is_, a, b))
+
+
+_chain = chain.from_iterable

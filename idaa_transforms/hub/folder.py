@@ -1,7 +1,8 @@
 """A folder of weights: ``config.json``, ``model.safetensors`` and a model card, ``README.md``.
 
 The config holds a format version, class and arguments of the autoencoder, and settings of the transform. Nothing in it
-is executed, and nothing is unpickled.
+is executed, and nothing is unpickled. A folder of diffusers' has its own two files; our settings are in a third,
+``idaa.json``.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import reprlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..autoencoders import ConvVAE
+from ..core.settings import SAVED, Settings
+from ..util.files import write_json, write_whole
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+SETTINGS = "idaa.json"
+"""Settings of the transform beside the config of another library."""
+PIPELINE = "model_index.json"
 AUTOENCODERS = {"ConvVAE": ConvVAE}
 
 
@@ -29,56 +36,129 @@ def save(
     autoencoder: ConvVAE, folder: str | os.PathLike[str], settings: dict[str, Any], dtype: torch.dtype | None = None
 ) -> Path:
     """Write ``autoencoder`` and the transform's ``settings`` to ``folder``, weights as ``dtype`` if one is given."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
     if type(autoencoder).__name__ not in AUTOENCODERS:
         raise TypeError(f"only {sorted(AUTOENCODERS)} can be saved, not a {type(autoencoder).__name__}")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     state = {
         key: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
         for key, value in autoencoder.state_dict().items()
     }
-    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+    content = serialise(state, metadata={"format": "pt"})
     config = {
         "format_version": FORMAT_VERSION,
         "library_name": "idaa_transforms",
-        "weights_sha256": _sha256(folder / WEIGHTS),
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
         "autoencoder": {"class": type(autoencoder).__name__, **autoencoder.config},
         "transform": settings,
     }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    write_whole(folder / WEIGHTS, content)
+    write_json(folder / CONFIG, config)
     return folder
 
 
 def recommend(folder: Path, settings: dict[str, Any], reason: dict[str, Any]) -> None:
-    """Put ``settings`` of the transform into the config of ``folder``, and the ``reason``, which nothing reads."""
-    read_config(folder / CONFIG)
-    config = json.loads((folder / CONFIG).read_text()) | {"transform": settings, "calibration": reason}
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+    """Make ``settings`` of the transform those of ``folder``, with the ``reason``, which nothing reads."""
+    new = {"transform": settings, "calibration": reason}
+    if "_class_name" in read_config(folder / CONFIG):
+        write_json(folder / SETTINGS, {"format_version": FORMAT_VERSION, **new})
+    else:
+        write_json(folder / CONFIG, read_json(folder / CONFIG) | new)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in ``file``."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__} instead of an object")
+    except FileNotFoundError as error:
+        hint = pipeline_hint(file.parent)
+        made = hint or "; a folder of weights is made by save_pretrained or train-vae"
+        raise WeightsError(f"there is no {file}{made}") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{file} is not a config of this library ({error}); save the weights again") from error
+    return content
+
+
+def pipeline_hint(folder: Path) -> str:
+    """What to say of a folder that holds a whole pipeline of diffusers; empty for any other."""
+    try:
+        parts = json.loads((folder / PIPELINE).read_text("utf-8"))
+        names = [name for name, kind in parts.items() if isinstance(kind, list) and "diffusers" in kind]
+    except (OSError, ValueError, AttributeError):
+        return ""
+    name = next((name for name in names if name in ("vae", "vqvae", "movq")), "vae")
+    return f': this is a whole pipeline of diffusers; take its autoencoder: subfolder="{name}" (--subfolder {name})'
 
 
 def read_config(file: Path) -> dict[str, Any]:
     """The config in ``file``; one of diffusers' (with a ``_class_name``) as it is."""
+    config = read_json(file)
+    if "_class_name" in config:  # of diffusers
+        return config
     try:
-        config = json.loads(file.read_text())
-        if "_class_name" in config:  # of diffusers
-            return config
         version, name = config["format_version"], config["autoencoder"]["class"]
-    except FileNotFoundError as error:
-        raise WeightsError(
-            f"there is no {file}; a folder of weights is made by save_pretrained or train-vae"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise WeightsError(f"{file} is not a config of this library ({error!r}); save the weights again") from error
     if version != FORMAT_VERSION:
         raise WeightsError(
-            f"{file} has format version {version!r}, and this release reads {FORMAT_VERSION}; "
+            f"{file} has format version {reprlib.repr(version)}, and this release reads {FORMAT_VERSION}; "
             "upgrade: pip install -U idaa_transforms"
         )
-    if name not in AUTOENCODERS:
-        raise WeightsError(f"{file} names the autoencoder {name!r}; this release has {sorted(AUTOENCODERS)}")
+    if not isinstance(name, str) or name not in AUTOENCODERS:
+        raise WeightsError(
+            f"{file} names the autoencoder {reprlib.repr(name)}; this release has {sorted(AUTOENCODERS)}"
+        )
+    digest = config.get("weights_sha256")
+    if not isinstance(digest, str | None):
+        raise WeightsError(f"{file} has {reprlib.repr(digest)} as weights_sha256; save the weights again")
     return config
+
+
+def read_settings(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Settings of the transform in ``folder`` with its ``config``."""
+    file = folder / (SETTINGS if "_class_name" in config else CONFIG)
+    if file.name == SETTINGS:
+        config = read_json(file) if file.is_file() else {}
+    settings = config.get("transform", {})
+    if not isinstance(settings, dict):
+        raise WeightsError(f"{file} has {reprlib.repr(settings)} under 'transform', not settings by name; remove it")
+    if unknown := set(settings) - SAVED:
+        raise WeightsError(f"{file} has unknown settings {_some(sorted(unknown))} under 'transform'; remove them")
+    try:
+        _check_numbers(settings)
+        Settings(**{"eps": 0.1, **settings})
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{file} has settings that cannot be used: {str(error)[:300]}") from error
+    return settings
+
+
+def _check_numbers(value: Any) -> None:
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            _check_numbers(item)
+    elif isinstance(value, int | float) and not abs(value) < 1e9:
+        raise ValueError(f"{str(value)[:20]} is no usable number")
+
+
+def build(config: dict[str, Any], file: Path) -> torch.nn.Module:
+    """The network that ``config``, which was read from ``file``, describes, without weights yet."""
+    arguments = dict(config["autoencoder"])
+    kind = AUTOENCODERS[arguments.pop("class")]
+    try:
+        _check_numbers(arguments)
+        if not 0 <= (arguments.get("depth") or 0) <= 32:
+            raise ValueError(f"depth={arguments['depth']}")
+        with torch.device("meta"):  # no memory and no random numbers for weights that are read next
+            autoencoder = kind(**arguments)
+        if not min(autoencoder.latent_scale, *autoencoder.std) > 0:
+            raise ValueError("latent_scale and std must be above 0")
+    except Exception as error:  # whatever numbers and types somebody may have written there
+        reason = str(error).partition("\n")[0][:300]
+        raise WeightsError(f"{file} does not describe a {kind.__name__}: {reason}") from error
+    return autoencoder
 
 
 def read_weights(file: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -94,16 +174,21 @@ def read_weights(file: Path, expected: dict[str, torch.Tensor]) -> dict[str, tor
         ) from error
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or extra:
-        raise WeightsError(
-            f"{file} does not fit its config: missing {missing or 'nothing'}, not known {extra or 'nothing'}"
-        )
+        raise WeightsError(f"{file} does not fit its config: missing {_some(missing)}, not known {_some(extra)}")
     for key, value in state.items():
-        if value.shape != expected[key].shape:
+        like = expected[key]
+        if value.shape != like.shape or value.is_floating_point() != like.is_floating_point():
             raise WeightsError(
                 f"{file} does not fit its config: {key} has shape {tuple(value.shape)} instead of "
-                f"{tuple(expected[key].shape)}"
+                f"{tuple(like.shape)}"
+                + ("" if value.shape != like.shape else f", and type {value.dtype} instead of {like.dtype}")
             )
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return f"{[key[:60] for key in keys[:3]]}{more}" if keys else "nothing"
 
 
 def check_hash(file: Path, *expected: str | None) -> None:

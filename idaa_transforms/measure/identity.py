@@ -70,8 +70,8 @@ class IdentityMeter:
         if labels is not None and not self.logits:
             raise ValueError("labels need a judge of classes: IdentityMeter(judge, logits=True)")
         moved = (views - x).flatten(1).float()
-        with judging(self.judge):
-            before, after = (self.judge(images).flatten(1).float() for images in (x, views))
+        with judging(self.judge) as judge:
+            before, after = (judge(images).flatten(1).float() for images in (x, views))
         row = {
             "cosine": F.cosine_similarity(before, after),
             "l2": moved.norm(dim=1),

@@ -52,7 +52,7 @@ def inspect(
     """Write ``report.html`` and its PNGs to ``out``; return the calibration that is in it.
 
     Args:
-        images: float (N, C, H, W) in [0, 1], in the size the autoencoder takes.
+        images: float (N, C, H, W) in [0, 1], of any size that the autoencoder takes or can be resampled to.
         make_loss: from x to the closure to raise.
         meter: the judge.
         keep: share of identity that the recommended eps keeps.

@@ -10,12 +10,14 @@ import torch
 from .. import hub
 from ..autoencoders import ConvVAE
 from ..autoencoders.conv import authors_beta
+from ..util.files import write_whole
 from ..util.provenance import provenance
 from ..util.sample import cifar10_sample
 from .data import Images
 from .evaluation import bound_terms, evaluate_vae, save_samples
 from .vae import Recipe
 
+STORED = torch.float16
 _CARD = """---
 license: apache-2.0
 library_name: idaa_transforms
@@ -63,9 +65,7 @@ On {test_images} test images, z the mean of q(z|x), with the weights as stored h
 
 The shares need not add up to 1: G and R are not orthogonal.
 
-![CIFAR-10 test images x, reconstructions G(x) and residuals R(x)](samples.png)
-
-| run | |
+{samples}| run | |
 |---|---|
 | command | `{command}` |
 | commit | {commit} |
@@ -87,18 +87,42 @@ of eps costs depends on the model that is attacked; measure it on your own: `ida
 """
 
 
+_SAMPLES = "![CIFAR-10 test images x, reconstructions G(x) and residuals R(x)](samples.png)\n\n"
+
+
+def is_published(folder: Path, vae: ConvVAE) -> bool:
+    """Whether :func:`publish` came to its end with ``vae`` in ``folder``: the card, which it writes last, is there."""
+    return (folder / "README.md").is_file() and _holds(folder, vae)
+
+
+def _holds(folder: Path, vae: ConvVAE) -> bool:
+    try:
+        stored, _ = hub.load(folder)
+    except hub.WeightsError:
+        return False
+    there = stored.state_dict()
+    return stored.config == vae.config and all(
+        torch.equal(there[key], value.cpu().to(STORED).float() if value.is_floating_point() else value.cpu())
+        for key, value in vae.state_dict().items()
+    )
+
+
 def publish(
     vae: ConvVAE, images: Images, recipe: Recipe, folder: Path, *, name: str, about: str = ""
 ) -> dict[str, float]:
     """Write config, weights in float16 and a filled-in model card to ``folder``; return what was measured.
 
-    The numbers are those of the weights as stored, read back.
+    The numbers are those of the weights as stored, read back. Weights that are there already stay as they are, with
+    what has been calibrated for them.
     """
-    hub.save(vae, folder, {"eps": 0.1}, torch.float16)
+    if not _holds(folder, vae):
+        hub.save(vae, folder, {"eps": 0.1}, STORED)
     stored, _ = hub.load(folder)
     measured = evaluate_vae(stored, images.test) | bound_terms(stored, images.test)
-    # Not of the training data: a card is published, and those pictures may not be.
-    save_samples(stored, cifar10_sample(vae.image_size)[0][:, : vae.channels], folder / "samples.png")
+    sample = cifar10_sample(vae.image_size)[0]
+    if with_samples := vae.channels <= sample.shape[1]:
+        # Not of the training data: a card is published, and those pictures may not be.
+        save_samples(stored, sample[:, : vae.channels], folder / "samples.png")
     height, width = vae.image_size
     values = vae.config | asdict(recipe) | provenance() | measured | {"height": height, "width": width}
     card = _CARD.format(
@@ -109,6 +133,7 @@ def publish(
         precision="bfloat16 autocast" if recipe.bf16 else "float32",
         data=f"{images.name}, {len(images.train):,} images. {about}".strip(),  # type: ignore[arg-type]
         test_images=f"{len(images.test):,}",
+        samples=_SAMPLES if with_samples else "",
     )
-    (folder / "README.md").write_text(card)
+    write_whole(folder / "README.md", card)
     return measured

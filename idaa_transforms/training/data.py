@@ -86,21 +86,7 @@ def load_images(
     learning, testing = Part(train, learn), Part(train if test is None else test, held)
     survey((learning, testing), found, channels, skip_bad)
     size = size or _common_size(found, source)
-    learning.transform = testing.transform = partial(middle_square, size=size)
-    images, labels = read_all(testing, workers, found, skip_bad)
-    found.test = len(images)
-    known: dict[str, Any] = {"test": images, "test_labels": labels, "name": path.name, "found": found}
-    if not only and found.channels * size * size * len(learning) > IN_MEMORY:
-        if skip_bad:
-            keep_readable(learning, workers, found)
-        learning.transform, learning.labelled = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True), False
-        found.train = len(learning)
-        return Images(learning, **known)
-    if only:
-        return Images(images[:0], train_labels=labels[:0], **_not_empty(known, images))
-    trained, taught = read_all(learning, workers, found, skip_bad)
-    found.train = len(trained)
-    return Images(trained, train_labels=taught, **_not_empty(known, images, trained))
+    return _read(learning, testing, size, found, path.name, workers, not only, skip_bad)
 
 
 def batches(
@@ -165,6 +151,26 @@ def choose(
     return learn, held
 
 
+def _read(
+    learning: Part, testing: Part, size: int, found: Found, name: str, workers: int, training: bool, skip_bad: bool
+) -> Images:
+    learning.transform = testing.transform = partial(middle_square, size=size)
+    images, labels = read_all(testing, workers, found, skip_bad)
+    found.test = len(images)
+    known: dict[str, Any] = {"test": images, "test_labels": labels, "name": name, "found": found}
+    if training and found.channels * size * size * len(learning) > IN_MEMORY:
+        if skip_bad:
+            keep_readable(learning, workers, found)
+        learning.transform, learning.labelled = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True), False
+        found.train = len(learning)
+        return Images(learning, **_not_empty(known, images))
+    if not training:
+        return Images(images[:0], train_labels=labels[:0], **_not_empty(known, images))
+    trained, taught = read_all(learning, workers, found, skip_bad)
+    found.train = len(trained)
+    return Images(trained, train_labels=taught, **_not_empty(known, images, trained))
+
+
 def _not_empty(known: dict[str, Any], *parts: Tensor) -> dict[str, Any]:
     if not all(map(len, parts)):
         raise ValueError(_too_few(known["found"]))
@@ -206,9 +212,11 @@ def _torchvision(name: str, root: Path, download: bool) -> tuple[Named, Named]:
         except TypeError:  # other datasets have other arguments
             continue
         except (OSError, RuntimeError) as error:  # RuntimeError: not there, or damaged
+            reason = " ".join(str(error).split()) if download else "which was forbidden"
+            there = shown(root / getattr(build, "base_folder", name))
             raise ValueError(
-                f"{name} is not in {shown(root)} and could not be downloaded ({' '.join(str(error).split())}): copy it "
-                "there from a machine that has it, or give an .npz (x_train, y_train, x_test, y_test) or a folder"
+                f"torchvision's {name} is not in {shown(root)} and could not be downloaded ({reason}): copy {there} "
+                "from a machine that has it, or name an .npz (x_train, y_train, x_test, y_test) or a folder of pictures"
             ) from error
         return Named(parts[0], name), Named(parts[1], name)
     raise ValueError(f"torchvision's {name} has no train and test split; save it as an .npz or as a folder of pictures")

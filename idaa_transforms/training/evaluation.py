@@ -1,71 +1,77 @@
-"""What a :class:`ConvVAE` makes of images, in numbers and as a picture."""
+"""What an autoencoder makes of images, in numbers and as a picture."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..autoencoders.conv import ConvVAE
+from ..autoencoders.protocol import latent_of
 from ..util.pictures import save_grid
 
 
-def normalised(vae: ConvVAE, images: Tensor) -> Tensor:
-    """Images (N, C, H, W), uint8 or float in [0, 1], to the range of ``vae``, channels last."""
+def normalised(autoencoder: Any, images: Tensor) -> Tensor:
+    """Images (N, C, H, W), uint8 or float in [0, 1], to the range of ``autoencoder``, channels last."""
     images = images.float() / 255 if images.dtype == torch.uint8 else images
-    mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (vae.mean, vae.std))
+    mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (autoencoder.mean, autoencoder.std))
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
 def save_samples(vae: ConvVAE, images: Tensor, file: Path) -> None:
-    """A picture of the first ten images (N, C, H, W), uint8 or in [0, 1], their reconstructions and residuals."""
+    """A picture of the first ten images (N, C, H, W), uint8 or in [0, 1], their reconstructions and residuals. Of
+    images with more channels than can be shown the first ones are."""
     vae.eval()
     device = next(vae.parameters()).device
     x = normalised(vae, images[:10].to(device))
     g = vae(x)
     mean, std = (x.new_tensor(v).view(-1, 1, 1) for v in (vae.mean, vae.std))
     rows = {"x": x * std + mean, "G(x)": g * std + mean, "R(x) + 0.5": (x - g) * std + 0.5}
+    shown = 3 if vae.channels >= 3 else 1
+    rows = {label: row[:, :shown] for label, row in rows.items()}
     save_grid(rows, file, "images, their reconstructions and residuals")
 
 
 @torch.no_grad()
-def evaluate_vae(vae: ConvVAE, images: Tensor, batch_size: int = 500) -> dict[str, float]:
-    """Measure ``vae`` in eval mode (z is the posterior's mean) on uint8 images (N, C, H, W).
+def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dict[str, float]:
+    """Measure ``autoencoder`` in eval mode (z is the posterior's mean) on uint8 images (N, C, H, W).
 
     Returns:
         ``mse``: mean squared error of G(x) in normalised units; ``psnr``: in dB, of images in [0, 1], averaged over
-        images; ``kl``: nats an image; ``energy_g`` and ``energy_r``: |G(x)|^2 and |R(x)|^2 over |x|^2, both of the
-        whole set and in normalised units; ``active``: latent dimensions whose mean varies by more than 0.01 (Burda et
-        al., 2016).
+        images; ``energy_g`` and ``energy_r``: |G(x)|^2 and |R(x)|^2 over |x|^2, both of the whole set and in normalised
+        units. Of a VAE, whose ``encode`` gives a posterior, also ``kl``: nats an image; ``active``: latent dimensions
+        whose mean varies by more than 0.01 (Burda et al., 2016).
     """
-    was_training, device = vae.training, next(vae.parameters()).device
-    vae.eval()
-    std = torch.tensor(vae.std, device=device).view(-1, 1, 1)
-    totals = dict.fromkeys(("residual", "reconstruction", "image", "psnr", "kl"), 0.0)
-    means = []
+    was_training, device = autoencoder.training, next(autoencoder.parameters()).device
+    autoencoder.eval()
+    std = torch.tensor(autoencoder.std, device=device).view(-1, 1, 1)
+    totals = dict.fromkeys(("residual", "reconstruction", "image", "psnr"), 0.0)
+    kl, means = 0.0, []
     for batch in images.split(batch_size):
-        x = normalised(vae, batch.to(device))
-        posterior = vae.encode(x)
-        g = vae.decode(posterior.mean)
+        x = normalised(autoencoder, batch.to(device))
+        height, width = (-n % getattr(autoencoder, "factor", 1) for n in x.shape[-2:])
+        encoded = autoencoder.encode(functional.pad(x, (0, width, 0, height), mode="replicate"))
+        g = autoencoder.decode(latent_of(encoded))[..., : x.shape[-2], : x.shape[-1]]
         r = x - g
         totals["residual"] += r.square().sum().item()
         totals["reconstruction"] += g.square().sum().item()
         totals["image"] += x.square().sum().item()
         totals["psnr"] += -10 * (r * std).square().flatten(1).mean(1).log10().sum().item()
-        totals["kl"] += posterior.kl().sum().item()
-        means.append(posterior.mean)
-    vae.train(was_training)
-    return {
-        "mse": totals["residual"] / images.numel(),
-        "psnr": totals["psnr"] / len(images),
-        "kl": totals["kl"] / len(images),
-        "energy_g": totals["reconstruction"] / totals["image"],
-        "energy_r": totals["residual"] / totals["image"],
-        "active": int((torch.cat(means).var(0) > 0.01).sum()),
-    }
+        if hasattr(encoded, "kl"):
+            kl += encoded.kl().sum().item()
+            means.append(encoded.mean)
+    autoencoder.train(was_training)
+    found = {"mse": totals["residual"] / images.numel(), "psnr": totals["psnr"] / len(images)}
+    found |= {"energy_g": totals["reconstruction"] / totals["image"], "energy_r": totals["residual"] / totals["image"]}
+    if means:
+        variance = torch.cat(means).var(0, correction=min(1, len(images) - 1))
+        found |= {"kl": kl / len(images), "active": int((variance > 0.01).sum())}
+    return found
 
 
 @torch.no_grad()
@@ -97,7 +103,7 @@ def bound_terms(vae: ConvVAE, images: Tensor, batch_size: int = 500, draws: int 
                 totals["kl"] += kl.item() * len(x) / draws / len(images)
     vae.train(was_training)
     objective = totals["distortion"] + vae.beta * totals["kl"]
-    subtracted = (objective + totals["kl"]) / vae.beta
+    subtracted = (objective + totals["kl"]) / vae.beta if vae.beta else math.inf
     return totals | {
         "beta": vae.beta,
         "objective": objective,

@@ -1,14 +1,31 @@
-"""What every training run needs: its device, its processes, and files that survive an interruption."""
+"""What every training run needs: its device, its processes, a folder of its own, and files that survive anything."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import os
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
+
+from ..util.files import forget_partial, write_whole
+
+CHECKPOINT = "checkpoint.pt"
+LOCK = ".lock"
+BEFORE_A_CHECKPOINT = ("log.csv", "progress.png", "tensorboard")
+"""What a run may leave that is interrupted within its first epoch."""
+
+
+class TrainingError(RuntimeError):
+    """A run that cannot go on, with the reason and what to do."""
 
 
 def own_device(name: str) -> torch.device:
@@ -27,17 +44,135 @@ def processes(device: torch.device) -> tuple[int, int]:
 
 
 def save_whole(state: dict[str, Any], file: Path) -> None:
-    """``torch.save`` such that a process killed meanwhile leaves the last file whole."""
-    partial = file.with_suffix(".tmp")
-    torch.save(state, partial)
-    partial.replace(file)
+    """``torch.save`` such that a process killed meanwhile, or a full disk, leaves the last file whole."""
+    write_whole(file, lambda stream: torch.save(state, stream))
+
+
+def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What :func:`save_whole` wrote, after a look at the checksums in it.
+
+    Raises:
+        ValueError: it is truncated, damaged, or something else.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch.load itself does not look at them
+            damaged = archive.testzip()
+        if damaged:
+            raise ValueError(f"{damaged} has another checksum")
+        state = torch.load(file, map_location=device, weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile, pickle and torch raise of many kinds
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"{file} is truncated, damaged or no checkpoint ({reason}); put a copy of it there, or begin anew in "
+            "another folder"
+        ) from error
+    return state
+
+
+@contextmanager
+def own_folder(folder: Path, lock: bool = True) -> Iterator[None]:
+    """Make ``folder``, or see that it belongs to a run; keep other processes out of it meanwhile.
+
+    The system releases the lock when the process ends, however it ends. Without locks, as on Windows and some network
+    file systems, it does nothing.
+
+    Raises:
+        ValueError: the folder holds something else, or another process trains there.
+    """
+    _check_is_a_run(folder)
+    if not lock:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a+") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                raise ValueError(
+                    f"another process ({file.read().strip() or 'of unknown number'}) is training in {folder}; wait "
+                    "until it ends, or use another folder"
+                ) from error
+            except OSError:  # a file system without locks
+                pass
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        forget_partial(folder)
+        yield
+
+
+def _check_is_a_run(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; say a folder for the run")
+    if not folder.exists() or (folder / CHECKPOINT).exists():
+        return
+    names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
+    if foreign := [name for name in names if name not in BEFORE_A_CHECKPOINT]:
+        more = ", ..." if len(foreign) > 3 else ""
+        raise ValueError(
+            f"{folder} is no run (it holds {', '.join(foreign[:3])}{more} and no {CHECKPOINT}), and nothing is "
+            "overwritten; use another folder"
+        )
+
+
+def fingerprint(*parts: Any) -> str:
+    """The sha256 of data: all values of tensors; of pictures that stream from files their names and sizes.
+
+    Args:
+        parts: tensors, and datasets over a list ``files`` or over items that can be read again.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Tensor):
+            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            for block in part.cpu().contiguous().split(1024):
+                digest.update(block.numpy().tobytes())
+        else:
+            for line in _described(part):
+                digest.update(f"{line}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _described(dataset: Any) -> Iterator[str]:
+    """Lines that tell a dataset of pictures from another one, without decoding more than a few."""
+    rows = list(range(len(dataset)))
+    while (inner := _inner(dataset)) is not None:
+        chosen = getattr(dataset, "rows", getattr(dataset, "indices", None))
+        rows = rows if chosen is None else [chosen[i] for i in rows]
+        dataset = inner
+    if hasattr(dataset, "files"):
+        files = [Path(dataset.files[i]) for i in rows]
+        top = os.path.commonpath([file.parent for file in files]) if files else ""
+        for file in files:
+            yield f"{file.relative_to(top)} {file.stat().st_size}"
+        return
+    yield str(len(rows))
+    for i in rows[:: max(1, len(rows) // 32)]:
+        picture = dataset[i][0]
+        content = picture.tobytes() if hasattr(picture, "tobytes") else repr(picture).encode()
+        yield hashlib.sha256(content).hexdigest()
+
+
+def _inner(dataset: Any) -> Any:
+    """What a subset or a dataset of transformed items is made of; None where it is made of nothing else."""
+    inner = (getattr(dataset, name, None) for name in ("source", "inner", "dataset"))
+    return next((each for each in inner if hasattr(each, "__getitem__") or hasattr(each, "files")), None)
 
 
 def log_row(file: Path, row: dict[str, Any]) -> None:
     """Append ``row`` to a CSV; what an interrupted run had written of the same and later epochs goes."""
-    old = list(csv.DictReader(file.open())) if file.exists() else []
-    rows = [r for r in old if int(r["epoch"]) < row["epoch"]] + [row]
-    with file.open("w", newline="") as out:
-        writer = csv.DictWriter(out, row)
-        writer.writeheader()
-        writer.writerows(rows)
+    old = list(csv.DictReader(io.StringIO(file.read_text("utf-8")))) if file.exists() else []
+    rows = [r for r in old if (r.get("epoch") or "").isdigit() and int(r["epoch"]) < row["epoch"]] + [row]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, row, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(file, text.getvalue())

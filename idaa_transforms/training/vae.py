@@ -17,7 +17,7 @@ from ..util.precision import use_bfloat16
 from .augmentation import ssl_augmentation
 from .data import Images, batches
 from .evaluation import normalised, save_samples
-from .run import log_row, processes, save_whole
+from .run import CHECKPOINT, TrainingError, fingerprint, load_checkpoint, log_row, own_folder, processes, save_whole
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,14 @@ class Recipe:
     betas: tuple[float, float] = (0.0, 0.9)  # Adam's
     seed: int = 0
     bf16: bool | None = None  # autocast the networks to bfloat16; None: where the device has it
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ValueError(f"lr={self.lr!r} must be a finite number above 0")
 
     def on(self, device: torch.device) -> Recipe:
         """The same, with ``bf16`` as it will be on ``device``."""
@@ -77,94 +85,136 @@ def train_vae(
         The number of epochs done. ``vae`` is in eval mode then.
     """
     require("train", "kornia", "matplotlib", "tqdm")
-    from tqdm import tqdm
-
     device = next(vae.parameters()).device
     recipe = recipe.on(device)
     rank, world = processes(device)
-    train = images.train.to(device) if isinstance(images.train, Tensor) else images.train
-    augment = ssl_augmentation(vae.image_size, crop=isinstance(train, Tensor))
-    size: int = len(train)  # type: ignore[arg-type]
-    steps = size // recipe.batch_size
-    if not steps or recipe.batch_size % world:
-        raise ValueError(f"{size} images in batches of {recipe.batch_size} over {world} processes leave some empty")
-    if world > 1 and device.type == "cuda":
-        vae = nn.SyncBatchNorm.convert_sync_batchnorm(vae)
-    optimiser = torch.optim.Adam(vae.parameters(), lr=recipe.lr, betas=recipe.betas)
-    total = recipe.epochs * steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / total)
-    state: dict[str, Any] = {"vae": vae, "optimiser": optimiser, "schedule": schedule}
-
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / "checkpoint.pt"
-    first = _resume(checkpoint, state, recipe, vae, device) if checkpoint.exists() else 0
-    last = max(first, min(recipe.epochs, stop_after or recipe.epochs))
-    objective: Any = _Objective(vae)
-    objective = nn.parallel.DistributedDataParallel(objective) if world > 1 else objective
-    objective = torch.compile(objective) if compile else objective
-
-    bar = tqdm(
-        total=total * recipe.batch_size,
-        initial=first * steps * recipe.batch_size,
-        unit="img",
-        unit_scale=True,
-        disable=rank > 0,
-    )
-    for epoch in range(first, last):
-        vae.train()
-        seed = recipe.seed * 1_000_003 + epoch
-        order = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed * world + rank)
-        sums, started = torch.zeros(3, device=device), time.perf_counter()
-        bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}")
-        for x in batches(train, recipe.batch_size, order, rank, world, workers):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bool(recipe.bf16)):
-                terms = objective(normalised(vae, augment(x.to(device))))
-            optimiser.zero_grad()
-            terms[0].backward()
-            optimiser.step()
-            schedule.step()
-            sums += torch.stack([term.detach() for term in terms])
-            bar.update(recipe.batch_size)
-        if world > 1:
-            distributed.all_reduce(sums)
-        loss, distortion, kl = (sums / steps / world).tolist()
-        if not math.isfinite(loss):
-            raise RuntimeError(
-                f"the loss became {loss} in epoch {epoch + 1}; resume from {checkpoint} with a smaller lr"
-            )
-        row = {
-            "epoch": epoch + 1,
-            "loss": loss,
-            "distortion": distortion,
-            "kl": kl,
-            "seconds": time.perf_counter() - started,
-        }
-        if rank == 0:
-            log_row(folder / "log.csv", row)
-            if tensorboard:
-                _board(folder, row)
-            save_samples(vae, images.test, folder / "progress.png")
-            saved = {name: part.state_dict() for name, part in state.items()}
-            save_whole(saved | {"epoch": epoch + 1, "recipe": asdict(recipe), "config": vae.config}, checkpoint)
-            tqdm.write(
-                f"epoch {epoch + 1}: loss {loss:.1f} = {distortion:.1f} + beta * {kl:.1f} nats, {row['seconds']:.0f} s"
-            )
-        if world > 1:
-            distributed.barrier()
-    bar.close()
+    steps = _steps(len(images.train), recipe.batch_size, world)  # type: ignore[arg-type]
+    data = {"name": images.name, "sha256": fingerprint(images.train, images.test)}
+    with own_folder(folder, lock=rank == 0):
+        if world > 1 and device.type == "cuda":
+            vae = nn.SyncBatchNorm.convert_sync_batchnorm(vae)
+        optimiser = torch.optim.Adam(vae.parameters(), lr=recipe.lr, betas=recipe.betas)
+        total = recipe.epochs * steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / total)
+        run = _Run(vae, images, recipe, folder, data, {"vae": vae, "optimiser": optimiser, "schedule": schedule})
+        first = run.resume(device) if (folder / CHECKPOINT).exists() else 0
+        last = max(first, min(recipe.epochs, stop_after or recipe.epochs))
+        if first < last:
+            _train(run, range(first, last), steps, device, rank, world, compile, workers, tensorboard)
     vae.eval()
     return last
 
 
-def _resume(checkpoint: Path, state: dict[str, Any], recipe: Recipe, vae: ConvVAE, device: torch.device) -> int:
-    saved = torch.load(checkpoint, map_location=device, weights_only=True)
-    for what, now in (("recipe", asdict(recipe)), ("config", vae.config)):
-        if saved[what] != now:
-            raise ValueError(f"{checkpoint} was made with {what} {saved[what]}, not {now}; use another folder")
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return int(saved["epoch"])
+def _steps(images: int, batch_size: int, world: int) -> int:
+    """Batches an epoch."""
+    if batch_size % world:
+        raise ValueError(f"a batch of {batch_size} cannot be shared by {world} processes; use a multiple of {world}")
+    if images < max(2, world):
+        raise ValueError(f"{images} training images are too few to train on")
+    if images < batch_size:
+        most = images - images % world
+        raise ValueError(f"{images} training images do not fill a batch of {batch_size}; use --batch-size {most}")
+    return images // batch_size
+
+
+@dataclass
+class _Run:
+    """A run as it is saved."""
+
+    vae: ConvVAE
+    images: Images
+    recipe: Recipe
+    folder: Path
+    data: dict[str, str]
+    state: dict[str, Any]
+
+    def resume(self, device: torch.device) -> int:
+        """Take up the state in the checkpoint; returns the number of epochs done."""
+        checkpoint = self.folder / CHECKPOINT
+        saved = load_checkpoint(checkpoint, device)
+        for what, now in (("recipe", asdict(self.recipe)), ("config", self.vae.config), ("data", self.data)):
+            then = saved.get(what)
+            if what == "data" and isinstance(then, dict) and then.get("sha256") == now["sha256"]:
+                continue  # whatever the folder is called by now
+            if then != now:
+                raise ValueError(f"{checkpoint} was made with {what} {then}, not {now}; use another folder")
+        try:
+            for name, part in self.state.items():
+                part.load_state_dict(saved[name])
+            return int(saved["epoch"])
+        except Exception as error:  # of whatever was changed in the file
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{checkpoint} is no checkpoint of this run ({reason}); use another folder") from error
+
+    def save(self, epoch: int) -> None:
+        """Write the state after ``epoch`` epochs."""
+        saved = {name: part.state_dict() for name, part in self.state.items()}
+        about = {"epoch": epoch, "recipe": asdict(self.recipe), "config": self.vae.config, "data": self.data}
+        save_whole(saved | about, self.folder / CHECKPOINT)
+
+
+def _train(
+    run: _Run,
+    epochs: range,
+    steps: int,
+    device: torch.device,
+    rank: int,
+    world: int,
+    compile: bool,
+    workers: int,
+    tensorboard: bool,
+) -> None:
+    from tqdm import tqdm
+
+    vae, images, recipe, folder = run.vae, run.images, run.recipe, run.folder
+    train = images.train.to(device) if isinstance(images.train, Tensor) else images.train
+    augment = ssl_augmentation(vae.image_size, crop=isinstance(train, Tensor), channels=vae.channels)
+    objective: Any = _Objective(vae)
+    objective = nn.parallel.DistributedDataParallel(objective) if world > 1 else objective
+    objective = torch.compile(objective) if compile else objective
+    optimiser, schedule, size = run.state["optimiser"], run.state["schedule"], recipe.batch_size
+    total, done = recipe.epochs * steps * size, epochs.start * steps * size
+    with tqdm(total=total, initial=done, unit="img", unit_scale=True, disable=rank > 0) as bar:
+        for epoch in epochs:
+            vae.train()
+            seed = recipe.seed * 1_000_003 + epoch
+            order = torch.Generator().manual_seed(seed)
+            torch.manual_seed(seed * world + rank)
+            sums, started = torch.zeros(3, device=device), time.perf_counter()
+            bar.set_description(f"epoch {epoch + 1}/{recipe.epochs}")
+            for x in batches(train, size, order, rank, world, workers):
+                with torch.autocast(device.type, torch.bfloat16, enabled=bool(recipe.bf16)):
+                    terms = objective(normalised(vae, augment(x.to(device))))
+                optimiser.zero_grad()
+                terms[0].backward()
+                optimiser.step()
+                schedule.step()
+                sums += torch.stack([term.detach() for term in terms])
+                bar.update(size)
+            if world > 1:
+                distributed.all_reduce(sums)
+            row = _row(epoch + 1, (sums / steps / world).tolist(), time.perf_counter() - started)
+            if rank == 0:
+                log_row(folder / "log.csv", row)
+                if tensorboard:
+                    _board(folder, row)
+                save_samples(vae, images.test, folder / "progress.png")
+                run.save(epoch + 1)
+                terms_said = f"loss {row['loss']:.1f} = {row['distortion']:.1f} + beta * {row['kl']:.1f} nats"
+                tqdm.write(f"epoch {epoch + 1}: {terms_said}, {row['seconds']:.0f} s")
+            if world > 1:
+                distributed.barrier()
+
+
+def _row(epoch: int, means: list[float], seconds: float) -> dict[str, Any]:
+    """What the log has of an epoch."""
+    loss, distortion, kl = means
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss became {loss} in epoch {epoch}; train in another folder, with a smaller --lr or, if it was in "
+            "bfloat16, in float32"
+        )
+    return {"epoch": epoch, "loss": loss, "distortion": distortion, "kl": kl, "seconds": seconds}
 
 
 def _board(folder: Path, row: dict[str, Any]) -> None:

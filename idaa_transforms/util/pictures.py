@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .extras import require
+from .files import write_whole
 
 
 def save_grid(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
@@ -31,5 +32,4 @@ def save_grid(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
         for axis, image in zip(line, images.detach().cpu().float().clamp(0, 1), strict=False):
             axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
+    write_whole(file, lambda stream: figure.savefig(stream, format="png"))

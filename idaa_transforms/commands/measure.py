@@ -1,0 +1,121 @@
+"""Commands that measure what views cost in identity."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .common import check_device, images_for, where
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Show what views cost your images in identity: pictures, curves, and an eps to use, as one HTML file."""
+    from ..measure.report import inspect
+
+    found = inspect(*_subject(args), args.out, keep=args.keep, batch_size=args.batch_size, about=_about(args))
+    print(f"{found}\n{args.out / 'report.html'}")
+
+
+def calibrate(args: argparse.Namespace) -> None:
+    """Find the largest eps (or number of steps) that keeps a share of your images' identity, by your judge."""
+    from ..measure.calibration import calibrate
+
+    target = _target(args) if args.save else None
+    aug, images, make_loss, meter = _subject(args)
+    found = calibrate(aug, images.split(args.batch_size), make_loss, meter, args.keep, vary=args.vary)
+    names = [args.vary, "gain", found.measure, "cosine", "l2"]
+    print("".join(f"{name:>17}" for name in names))
+    for row in found.curve:
+        print("".join(f"{row[name]:17.4g}" for name in names))
+    print(f"\n{found} ({found.curve[0]['images']} images)")
+    if target is not None:
+        found.save(target, _about(args))
+        print(f"IDAATransform.from_pretrained({args.weights!r}{_subfolder(args)}) uses it now")
+
+
+def _subfolder(args: argparse.Namespace) -> str:
+    return f", subfolder={args.subfolder!r}" if args.subfolder else ""
+
+
+def _target(args: argparse.Namespace) -> Path:
+    """The folder whose settings ``--save`` changes, before anything is computed."""
+    from .. import hub
+    from ..hub.folder import CONFIG
+
+    folder = Path(args.weights).expanduser() / (args.subfolder or "")
+    if args.weights in hub.PRETRAINED:
+        mine = f" (for a folder of that name say ./{args.weights})" if folder.is_dir() else ""
+        raise ValueError(f"{args.weights} belongs to the package; save it to a folder of your own first{mine}")
+    if not folder.is_dir():
+        raise ValueError(f"--save needs a folder of your own, and {args.weights!r} is none; download it to one first")
+    if not os.access(folder, os.W_OK) or not (folder / CONFIG).is_file():
+        raise ValueError(f"--save cannot change {folder / CONFIG}: it is not there, or may not be written")
+    return folder
+
+
+def _about(args: argparse.Namespace) -> str:
+    judge = args.judge if args.model else f"{args.judge}, the attacked network itself (another one would be fairer)"
+    attacked = f"Attacked: {args.model or args.judge}, by NT-Xent against the flipped image."
+    return f"{attacked} Judge: {judge}. Data: {Path(args.data).name}."
+
+
+def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
+    """What is measured: transform, images, closures, judge."""
+    from .. import objectives
+    from ..measure.identity import IdentityMeter
+    from ..transform import IDAATransform
+
+    device = check_device(args.device)
+    chosen: dict[str, Any] = {name: getattr(args, name) for name in ("eps", "norm", "scale", "steps")}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    aug = IDAATransform.from_pretrained(args.weights, **where(args)._asdict(), **chosen)
+    judge = _named("the judge", args.judge, args.logits)
+    model = _named("the model", args.model) if args.model else judge
+    images = images_for(aug.autoencoder, args, only="all", limit=args.images)
+    images = images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]  # batches of all classes
+    for module in (aug, judge, model):
+        module.to(device)
+
+    def make_loss(x: Tensor) -> Any:
+        with torch.no_grad():
+            return objectives.simclr(model, model(x.flip(-1)))
+
+    return aug, images.to(device).float() / 255, make_loss, IdentityMeter(judge, logits=args.logits)
+
+
+def _named(role: str, name: str, logits: bool = False) -> nn.Module:
+    from ..measure.models import load_model
+
+    try:
+        return _Named(load_model(name, logits), f"{role} {name}")
+    except (ValueError, ImportError):
+        raise
+    except Exception as error:  # whatever code of the user's may raise
+        said = _one_line(error)
+        raise ValueError(f"{role} {name} cannot be built by calling it without arguments ({said})") from error
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+class _Named(nn.Module):
+    """A network of the user's; what it raises is one line that names it."""
+
+    def __init__(self, network: Any, name: str) -> None:
+        super().__init__()
+        self.network, self.name = network, name
+
+    def forward(self, x: Tensor) -> Any:
+        try:
+            return self.network(x)
+        except Exception as error:  # whatever a network of the user's may raise
+            raise ValueError(
+                f"{self.name} failed on images {tuple(x.shape)} in [0, 1] ({_one_line(error)}); try it on some by "
+                "itself, or see the traceback with --debug"
+            ) from error

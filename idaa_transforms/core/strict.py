@@ -1,0 +1,108 @@
+"""Strict mode of the shield: what a closure changed, by name, and whether a model was overlooked."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import search
+from .plan import Plan
+
+
+class ClosureMutationWarning(UserWarning):
+    """Strict mode: what a closure changed while it was asked for a direction."""
+
+
+class Watch:
+    """Looks at what a plan protects before and after a block."""
+
+    def __init__(self, plan: Plan, flat: list[Any], captured: list[tuple[str, Tensor]]) -> None:
+        self._plan, self._flat, self._names = plan, flat, plan.names(flat)
+        parameters = [(self._names[at], flat[at]) for at in plan.parameters if issubclass(type(flat[at]), Tensor)]
+        self._watched = [
+            (name, t, t._version)
+            for name, t in (*parameters, *captured)
+            if not t.is_inference() and not issubclass(type(t), search.UNINITIALISED)
+        ]
+        self._grads = [(f"{name}.grad", t) for name, t in parameters if t.is_leaf]
+        self._changed: list[str] = []
+        self._stays: list[str] = []
+        self._overlooked = False
+
+    def begin(self, copies: list[tuple[int, Tensor, Tensor]]) -> None:
+        """Stand-ins are in place: (position, original, stand-in)."""
+        self._copies = copies
+        self._before = [self._contents(place) for place in self._plan.places]
+
+    def look_at(self, loss: Tensor, view: Tensor) -> None:
+        """Whether ``loss`` of ``view`` came from a model, if none was found."""
+        self._overlooked |= not self._plan.modules and _comes_from_a_model(loss, view)
+
+    def end(self) -> None:
+        """Nothing is put back yet."""
+        names, plan = self._names, self._plan
+        changed = [names[at] for at, original, stand_in in self._copies if not _equal(original, stand_in)]
+        for i, (place, before) in enumerate(zip(plan.places, self._before, strict=True)):
+            if place.kept and place.part.kind is not None:
+                changed += self._differences(i, before)
+        self._changed = changed + [name for name, p in self._grads if p.grad is not None]
+        self._stays = [name for name, t, version in self._watched if t._version != version]
+
+    def tell(self) -> None:
+        """Warn of it. With warnings as errors this raises, so it comes last."""
+        told = []
+        if self._changed:
+            told.append(f"the closure changed {', '.join(dict.fromkeys(self._changed))}; all of it was put back")
+        if self._stays:
+            told.append(f"the closure changed the values of {', '.join(self._stays)}, which was not put back")
+        if told:
+            told.append("keep updates (queues, momentum, centres) out of the closure, in the training step")
+        if self._overlooked:
+            told.append(
+                "the loss came from a model, but none was found in the closure, and nothing of it was protected; "
+                "name it: `with untouched(model):` around the call"
+            )
+        if told:
+            warnings.warn(". ".join(t[0].upper() + t[1:] for t in told) + ".", ClosureMutationWarning, stacklevel=6)
+
+    def _contents(self, place: Any) -> tuple[list[Any], list[Any]]:
+        owner = self._flat[self._plan.owner(place)]
+        keys = place.part.kind.keys(place.part.holder(owner)) if place.part.kind else []
+        return keys, [*place.part.read(owner)]
+
+    def _differences(self, i: int, before: tuple[list[Any], list[Any]]) -> list[str]:
+        """Names of what a holder has no more, has anew, or has another object for."""
+        place, at = self._plan.places[i], self._plan.starts[i]
+        then, now = (dict(zip(map(id, keys), values, strict=False)) for keys, values in (before, self._contents(place)))
+        found = [self._names[at + j] for j, (key, v) in enumerate(then.items()) if now.get(key, search.UNSET) is not v]
+        owner = self._flat[self._plan.owner(place)]
+        labels = search.labels(place.name, owner, place.part, len(now), place.members)
+        return found + [label for label, key in zip(labels, now, strict=False) if key not in then]
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Same values, NaN for NaN. What cannot be compared counts as the same, as it is put back anyway."""
+    try:
+        a, b = a.detach(), b.detach()
+        if a.layout is not torch.strided:
+            a, b = a.to_dense(), b.to_dense()
+        return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+    except (RuntimeError, NotImplementedError):
+        return True
+
+
+def _comes_from_a_model(loss: Tensor, view: Tensor) -> bool:
+    """Whether parameters other than the view, or batch norms, are in the graph from ``view`` to ``loss``."""
+    todo, seen = [loss.grad_fn], {view.grad_fn}
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if "BatchNorm" in node.name() or getattr(node, "variable", view) is not view:
+            return True
+        todo += [following for following, _ in node.next_functions]
+    return False

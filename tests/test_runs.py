@@ -1,0 +1,288 @@
+"""Runs that tell the truth: their data, their folder, their card; nothing of the user's is lost, whatever happens."""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny_vae
+from safetensors.torch import load_file
+
+from idaa_transforms import IDAATransform, hub
+from idaa_transforms.cli import main
+from idaa_transforms.hub.folder import CONFIG, SETTINGS, WEIGHTS, recommend
+from idaa_transforms.training.card import publish
+from idaa_transforms.training.data import Images
+from idaa_transforms.training.run import LOCK, fingerprint, load_checkpoint, own_folder
+from idaa_transforms.training.vae import Recipe, train_vae
+from idaa_transforms.util.files import write_whole
+from idaa_transforms.util.sample import cifar10_sample
+
+PIXELS = (cifar10_sample((16, 16))[0] * 255).round().byte()
+SET = Images(PIXELS[:32], PIXELS[32:48], "sample")
+RECIPE = Recipe(epochs=4, batch_size=16)
+
+
+def fresh():
+    torch.manual_seed(0)
+    return tiny_vae()
+
+
+def save_arrays(file, images=PIXELS, channels=slice(0, 3)):
+    arrays = images[:, channels].permute(0, 2, 3, 1).numpy()
+    np.savez(file, x_train=arrays[:40], x_test=arrays[40:56])
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A working folder with an .npz of real images, and the options of a run of a moment."""
+    monkeypatch.chdir(tmp_path)
+    save_arrays("toy.npz")
+    return ["--latent-dim", "4", "--width", "8", "--batch-size", "20", "--epochs", "1"]
+
+
+def contents(folder):
+    return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir() if f.is_file() and f.name != LOCK}
+
+
+class TestData:
+    def test_other_images_are_refused(self, tmp_path):
+        train_vae(fresh(), SET, RECIPE, tmp_path, stop_after=1)
+        before = contents(tmp_path)
+        changed = PIXELS[:32].clone()
+        changed[-1, -1, -1, -1] ^= 1
+        for train, test in ((changed, SET.test), (PIXELS[:33], SET.test), (SET.train, SET.test[1:])):
+            with pytest.raises(ValueError, match=r"made with data .*sample.*use another folder"):
+                train_vae(fresh(), SET._replace(train=train, test=test), RECIPE, tmp_path)
+        assert contents(tmp_path) == before
+        assert train_vae(fresh(), SET._replace(name="renamed"), RECIPE, tmp_path, stop_after=2) == 2
+
+    def test_of_pictures_that_stream(self, tmp_path):
+        from test_data import PICTURES, write
+
+        from idaa_transforms.training import data
+
+        def found(folder):
+            return fingerprint(data.load_images(str(tmp_path / folder), 16).train)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(data, "IN_MEMORY", 0)
+            write(tmp_path / "a", PICTURES, size=(20, 20))
+            write(tmp_path / "b", PICTURES, size=(20, 20))
+            assert found("a") == found("b")
+            file = sorted((tmp_path / "b").rglob("*.png"))[1]
+            file.write_bytes(file.read_bytes() + b" ")
+            assert found("a") != found("b")
+
+
+class TestFolder:
+    def test_the_name_of_shipped_weights_is_a_folder_here(self, toy, tmp_path, capsys):
+        main(["train-vae", "toy.npz", "--out", "cifar10-vae", *toy])
+        out = capsys.readouterr().out
+        line = next(line for line in out.splitlines() if line.endswith(" loads it"))
+        aug = eval(line.removesuffix(" loads it"), {"IDAATransform": IDAATransform})
+        assert aug.autoencoder.image_size == (16, 16)
+        assert f"| {re.search(r'mse +([0-9.]+)', out)[1]} |" in (tmp_path / "cifar10-vae" / "README.md").read_text()
+
+    def test_what_was_edited_or_calibrated_survives(self, toy, tmp_path, capsys):
+        run = ["train-vae", "toy.npz", "--out", "mine", *toy]
+        main(run)
+        recommend(tmp_path / "mine", {"eps": 0.7}, {"answer": "by hand"})
+        (tmp_path / "mine" / "README.md").write_text("my own card")
+        before = contents(tmp_path / "mine")
+        capsys.readouterr()
+        main(run)
+        assert "this run is finished (1 epochs), and nothing was written" in capsys.readouterr().out
+        assert contents(tmp_path / "mine") == before
+        (tmp_path / "mine" / "README.md").unlink()
+        main(run)
+        assert "# mine" in (tmp_path / "mine" / "README.md").read_text()
+        assert IDAATransform.from_pretrained("./mine").eps == 0.7
+
+    def test_a_folder_that_is_no_run_is_refused(self, toy, tmp_path):
+        (tmp_path / "proj").mkdir()
+        (tmp_path / "proj" / "README.md").write_text("mine")
+        with pytest.raises(SystemExit, match=r"idaa: proj is no run \(it holds README.md and no checkpoint.pt\)"):
+            main(["train-vae", "toy.npz", "--out", "proj", *toy])
+        assert [f.name for f in (tmp_path / "proj").iterdir()] == ["README.md"]
+        with pytest.raises(SystemExit, match=r"toy\.npz is a file; say a folder"):
+            main(["train-vae", "toy.npz", "--out", "toy.npz", *toy])
+
+    def test_one_process_at_a_time(self, tmp_path):
+        with own_folder(tmp_path / "run"):
+            code = "import sys, pathlib; from idaa_transforms.training.run import own_folder\n"
+            code += f"with own_folder(pathlib.Path({str(tmp_path / 'run')!r})): print('in')"
+            run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert f"another process ({os.getpid()}) is training in" in run.stderr
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert run.stdout == "in\n"
+
+    def test_permissions_are_those_of_the_umask(self, tmp_path):
+        old = os.umask(0o027)
+        try:
+            hub.save(tiny_vae(), tmp_path / "vae", {"eps": 0.1})
+        finally:
+            os.umask(old)
+        modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "vae").iterdir()}
+        assert modes == {CONFIG: 0o640, WEIGHTS: 0o640}
+
+
+class TestCard:
+    def test_it_is_there_without_git_or_utf_8(self, toy, tmp_path):
+        command = [sys.executable, "-m", "idaa_transforms.cli", "train-vae", str(tmp_path / "toy.npz")]
+        command += [f"--out={tmp_path / 'müll'}", "--about", "grün", *toy]
+        plain = {"PATH": str(tmp_path), "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+        run = subprocess.run(command, env=os.environ | plain, capture_output=True, check=False)
+        assert run.returncode == 0, run.stderr
+        card = (tmp_path / "müll" / "README.md").read_text("utf-8")
+        assert str(tmp_path) not in card
+        assert "release" in card
+
+    def test_of_grey_images(self, toy, tmp_path, capsys):
+        save_arrays("grey.npz", channels=[0])
+        main(["train-vae", "grey.npz", "--out", "grey-vae", *toy])
+        assert "(B, 1, 16, 16)" in (tmp_path / "grey-vae" / "README.md").read_text()
+        assert len(IDAATransform.from_pretrained("./grey-vae").autoencoder.mean) == 1
+        capsys.readouterr()
+        main(["eval-vae", "grey-vae", "grey.npz"])
+        assert "subtracted" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("channels", [[0, 1], [0, 1, 2, 0]])
+    def test_of_any_number_of_channels(self, channels, tmp_path):
+        images = Images(PIXELS[:32, channels], PIXELS[32:, channels], "stacks")
+        vae, recipe = tiny_vae(channels=len(channels)), Recipe(epochs=1, batch_size=16)
+        train_vae(vae, images, recipe, tmp_path)
+        publish(vae, images, recipe, tmp_path, name="stacks")
+        card = (tmp_path / "README.md").read_text()
+        assert f"(B, {len(channels)}, 16, 16)" in card
+        assert ("samples.png" in card) == (tmp_path / "samples.png").exists() == (len(channels) == 2)
+
+
+@pytest.fixture
+def full(tmp_path):
+    """A file system of 1 MB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], check=False, capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(place):
+    """Leave no room."""
+    try:
+        with (place / ".filler").open("wb", buffering=0) as out:
+            while True:
+                out.write(bytes(4096))
+    except OSError:
+        pass
+
+
+class TestAFullDisk:
+    def test_what_was_there_is_as_it_was(self, full):
+        folder = full / "vae"
+        vae = tiny_vae()
+        hub.save(vae, folder, {"eps": 0.2})
+        fill(full)
+        before = contents(folder)
+        large = {"answer": "x" * 9000}
+        for write in (
+            lambda: hub.save(tiny_vae(seed=1), folder, {"eps": 0.3}),
+            lambda: recommend(folder, {"eps": 0.3}, large),
+            lambda: write_whole(folder / CONFIG, b"x" * 9000),
+        ):
+            with pytest.raises(OSError, match=r"could not be written \(No space left on device\); what was"):
+                write()
+            assert contents(folder) == before
+        assert IDAATransform.from_pretrained(folder).eps == 0.2
+
+    def test_a_run_goes_on_when_there_is_room(self, full, tmp_path):
+        train_vae(fresh(), SET, RECIPE, full / "run", stop_after=1)
+        fill(full)
+        before = load_checkpoint(full / "run" / "checkpoint.pt")["epoch"]
+        with pytest.raises(OSError, match="No space left"):
+            train_vae(fresh(), SET, RECIPE, full / "run")
+        assert load_checkpoint(full / "run" / "checkpoint.pt")["epoch"] == before
+        (full / ".filler").unlink()
+        parts, whole = fresh(), fresh()
+        train_vae(parts, SET, RECIPE, full / "run")
+        train_vae(whole, SET, RECIPE, tmp_path / "whole")
+        assert all(torch.equal(value, whole.state_dict()[key]) for key, value in parts.state_dict().items())
+
+
+def endless_training(folder):
+    train_vae(fresh(), SET, RECIPE, folder)
+
+
+def endless_saving(folder):
+    for i in range(10**9):
+        recommend(folder, {"eps": 0.1 + i % 7}, {"answer": "x" * (i % 5000)})
+
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["test_runs"])
+
+
+def kill(task, folder, delay):
+    """Run ``task`` in a process of its own, and kill it after ``delay`` seconds."""
+    process = SERVER.Process(target=task, args=(folder,))
+    process.start()
+    time.sleep(delay)
+    if process.is_alive():
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_a_training_ends_with_the_same_weights(times, tmp_path):
+    whole = fresh()
+    train_vae(whole, SET, RECIPE, tmp_path / "whole")
+    chance = random.Random(0)
+    folder = tmp_path / "0"
+    for i in range(times):
+        kill(endless_training, folder, chance.uniform(0.2, 3.0))
+        checkpoint = folder / "checkpoint.pt"
+        if checkpoint.exists():
+            done = load_checkpoint(checkpoint)["epoch"]
+            if done == RECIPE.epochs:
+                folder = tmp_path / f"{i + 1}"
+    parts = fresh()
+    assert train_vae(parts, SET, RECIPE, folder) == RECIPE.epochs
+    assert all(torch.equal(value, whole.state_dict()[key]) for key, value in parts.state_dict().items())
+    assert not list(folder.glob(".*.partial"))
+
+
+@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_at_any_moment_a_calibration_leaves_weights_that_load(times, folder):
+    chance = random.Random(1)
+    for _ in range(times):
+        kill(endless_saving, folder, chance.uniform(0.3, 1.0))
+        aug = IDAATransform.from_pretrained(folder)
+        assert aug.eps == 0.2 or aug.eps % 1 == pytest.approx(0.1)
+
+
+def test_settings_of_diffusers_weights_are_in_a_file_of_their_own(tmp_path):
+    (tmp_path / CONFIG).write_text('{"_class_name": "AutoencoderTiny"}')
+    recommend(tmp_path, {"eps": 0.03, "norm": "l2"}, {"answer": "so"})
+    assert json.loads((tmp_path / CONFIG).read_text()) == {"_class_name": "AutoencoderTiny"}
+    assert json.loads((tmp_path / SETTINGS).read_text())["transform"] == {"eps": 0.03, "norm": "l2"}
+
+
+def test_weights_on_disk_are_the_trained_ones(toy, tmp_path):
+    main(["train-vae", "toy.npz", "--out", "mine", *toy])
+    trained = load_checkpoint(tmp_path / "mine" / "checkpoint.pt")["vae"]
+    stored = load_file(tmp_path / "mine" / WEIGHTS)
+    assert all(torch.equal(stored[key], v.half() if v.is_floating_point() else v) for key, v in trained.items())

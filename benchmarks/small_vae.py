@@ -1,6 +1,6 @@
 """The VAE for small networks beside the large one: what identity a view costs at equal hardness, and what time.
 
-    python benchmarks/small_vae.py data/cifar10.npz --resnet20 FILE --mobilenet FILE
+    python -m benchmarks.small_vae data/cifar10.npz --resnet20 FILE --mobilenet FILE
 
 1,000 test images of CIFAR-10; NT-Xent (T = 0.5) against the flipped image, batches of 250. MobileNetV2 is attacked and
 a ResNet-20 says the class; then the other way round, and MobileNetV2's features find the image again. Time is a
@@ -13,12 +13,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import harness
-import judges
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks import harness, judges
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.measure.identity import IdentityMeter
 

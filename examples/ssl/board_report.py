@@ -48,18 +48,15 @@ def _mean(seeds: dict[int, dict[str, Any]]) -> float:
     return statistics.mean(run["metrics"]["knn_backbone"] for run in seeds.values())
 
 
-def table(runs: Runs, seconds: dict[str, float]) -> str:
+def table(runs: Runs, budget: float) -> str:
     """Accuracy of every arm, and how far the best arm of ours is over it, seed by seed."""
     score = {arm: _mean(seeds) for arm, seeds in runs.items()}
     ours = max((arm for arm in runs if arm.startswith(OURS)), key=score.__getitem__, default=None)
     lines = []
     for arm, seeds in sorted(runs.items(), key=lambda item: -score[item[0]]):
-        line = [
-            f"**{arm}**" if arm == ours else arm,
-            " ".join(map(str, seeds)),
-            f"{seconds[arm] / seconds['none']:.2f}",
-        ]
-        line.append(f"{next(iter(seeds.values()))['config']['epochs']:g}")
+        epochs = statistics.mean(run["config"]["epochs"] for run in seeds.values())
+        line = [f"**{arm}**" if arm == ours else arm, " ".join(map(str, seeds))]
+        line += [f"{budget / epochs:.2f}", f"{epochs:.2f}"]
         line += [report.spread([run["metrics"][name] for run in seeds.values()]) for name in report.METRICS]
         for name in list(report.METRICS)[:2]:
             both = sorted(set(seeds) & set(runs[ours])) if ours and arm != ours else []
@@ -95,15 +92,14 @@ def write(results: Path) -> None:
         runs = read(results, rung)
         if not runs:
             continue
-        measured = json.loads((results / f"costs-{rung}.json").read_text())
         for title, kept in (("fresh seeds, which decide", lambda s: s >= FRESH), ("explored", lambda s: s < FRESH)):
             part = {arm: {s: r for s, r in seeds.items() if kept(s)} for arm, seeds in runs.items()}
             part = {arm: seeds for arm, seeds in part.items() if seeds}
             if part:
                 parts += [f"### {rung}, {title}", f"Budget: the time of {budget:g} epochs of `none`."]
-                parts.append(table(part, measured["seconds"]))
+                parts.append(table(part, budget))
                 plotted[f"{rung}, {title.split(',')[0]}"] = part
-        origins = [run["run"] for seeds in runs.values() for run in seeds.values()] + [measured["run"]]
+        origins = [run["run"] for seeds in runs.values() for run in seeds.values()]
         facts = ("commit", "machine", "date")
         parts.append("; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts) + ".")
     if plotted:

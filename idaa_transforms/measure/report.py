@@ -69,7 +69,7 @@ def inspect(
     clae = calibrate(CLAETransform(), batches, make_loss, meter, keep, values=CLAE_EPS, refine=0)
     augment = ssl_augmentation((images.shape[2], images.shape[3]), channels=images.shape[1])
     random, untouched = (_measured(batches, make_loss, meter, change) for change in (augment, lambda x: x))
-    best = found.recommended or found.curve[0]["eps"]
+    best = found.recommended or aug.eps
     name = Path(aug.name).name if aug.name else type(aug.autoencoder).__name__
     body = [
         f"<h1>{html.escape(name)}: how hard its views are, and how much identity they keep</h1>",
@@ -122,7 +122,7 @@ def _meaning(found: Calibration, about: str) -> list[str]:
     if found.interval:
         low, high = found.interval
         trust += f" Of all images like these, the share lies between {low:.3f} and {high:.3f} (95 % interval)."
-    if found.images < few:
+    if found.recommended is not None and found.images < few:
         trust += f" That is few: eps is saved as a default only from {few} images on, which tell the share to ±0.03."
     return [
         "<p>A <em>hard view</em> is an image that was changed so that the loss of a network rises: the attacked "

@@ -42,8 +42,7 @@ def strips(aug: IDAATransform, x: Tensor, make_loss: Callable[[Tensor], Loss], e
 def visible(values: Tensor) -> tuple[Tensor, float]:
     """``values`` times a round factor that makes the largest of them about 1, but for a few in 1000, and the factor."""
     sizes = values.detach().abs().flatten().float()
-    top = float(sizes.kthvalue(max(1, math.floor(0.998 * len(sizes))))[0]) if len(sizes) else 0.0
-    top = top or float(sizes.max())
+    top = float(sizes.kthvalue(math.ceil(0.998 * len(sizes)))[0]) or float(sizes.max())
     factor = float(f"{1 / top:.2g}") if top > 0 else 1.0
     return values * factor, factor
 

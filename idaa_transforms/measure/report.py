@@ -10,6 +10,7 @@ from string import Template
 import torch
 from torch import Tensor
 
+from ..autoencoders.conv import ConvVAE
 from ..autoencoders.resample import resample
 from ..core.functional import Loss
 from ..training.augmentation import ssl_augmentation
@@ -69,7 +70,7 @@ def inspect(
     clae = calibrate(CLAETransform(), batches, make_loss, meter, keep, values=CLAE_EPS, refine=0)
     augment = ssl_augmentation((images.shape[2], images.shape[3]), channels=images.shape[1])
     random, untouched = (_measured(batches, make_loss, meter, change) for change in (augment, lambda x: x))
-    best = found.recommended or aug.eps
+    best = found.recommended or aug.settings.eps
     name = Path(aug.name).name if aug.name else type(aug.autoencoder).__name__
     body = [
         f"<h1>{html.escape(name)}: how hard its views are, and how much identity they keep</h1>",
@@ -87,7 +88,7 @@ def inspect(
         "<h2>Every eps in numbers</h2>",
         _table(found, clae, random, untouched),
     ]
-    if hasattr(aug.autoencoder, "objective"):
+    if isinstance(aug.autoencoder, ConvVAE):
         seen = resample(images, aug.autoencoder.image_size).clamp(0, 1)  # as the autoencoder sees them
         body += _theorem(bound_terms(aug.autoencoder, (255 * seen).round().byte()))
     run = ". ".join(f"{key.capitalize()}: {value}" for key, value in provenance().items())

@@ -29,7 +29,8 @@ def calibrate(args: argparse.Namespace) -> None:
     target = _target(args) if args.save else None
     aug, images, make_loss, meter = _subject(args)
     if target is not None and len(images) < images_needed(args.keep):
-        raise ValueError(too_few(len(images), args.keep) + (" (--images)" if len(images) == args.images else ""))
+        option = " (--images)" if len(images) == args.images else ""
+        raise ValueError(f"{too_few(len(images), args.keep)}{option}, or leave out --save")
     batches = even(images, args.batch_size)
     found = calibrate(aug, batches, make_loss, meter, args.keep, vary=args.vary)
     names = [args.vary, "gain", found.measure, "cosine", "l2"]

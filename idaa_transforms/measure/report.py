@@ -65,6 +65,7 @@ def inspect(
         ModelError: the judge fails.
     """
     require("train", "kornia", "matplotlib", "tqdm")
+    out.mkdir(parents=True, exist_ok=True)  # before minutes of work
     batches = even(images, batch_size)
     found = calibrate(aug, batches, make_loss, meter, keep)
     clae = calibrate(CLAETransform(), batches, make_loss, meter, keep, values=CLAE_EPS, refine=0)

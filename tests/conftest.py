@@ -44,7 +44,7 @@ def tiny_vae(image_size=16, latent_dim=8, channels=3, seed=0, **config) -> ConvV
 def randomise(model):
     """Batch norms as after some training; in eval mode."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
             module.running_mean.normal_(std=0.2)
@@ -126,3 +126,13 @@ def edit_config(folder, **changes):
             place = place[key]
         place[last] = value
     (folder / CONFIG).write_text(json.dumps(config))
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A working folder with an .npz of real images, and the options of a run of a moment."""
+    from toy_runs import save_arrays
+
+    monkeypatch.chdir(tmp_path)
+    save_arrays("toy.npz")
+    return ["--latent-dim", "4", "--width", "8", "--batch-size", "20", "--epochs", "1"]

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vae
-from test_runs import PIXELS, save_arrays, toy  # noqa: F401
 from torch import nn
+from toy_runs import PIXELS, save_arrays
 
 from idaa_transforms import IDAATransform, _version, hub
 from idaa_transforms.cli import main
+
+pytestmark = pytest.mark.slow
 
 JUDGES = """
 from torch import nn
@@ -146,14 +148,14 @@ class TestOneLine:
         assert said.strip().count("\n") == 0
         assert not (tmp_path / "run").exists()
 
-    def test_a_batch_that_is_too_large_and_the_cure(self, toy, capsys):  # noqa: F811
+    def test_a_batch_that_is_too_large_and_the_cure(self, toy, capsys):
         run = ["train-vae", "toy.npz", "--out", "run", *toy, "--batch-size"]
         with pytest.raises(SystemExit, match="40 training images do not fill a batch of 128; use --batch-size 40"):
             main([*run, "128"])
         main([*run, "40"])
         assert "loads it" in capsys.readouterr().out
 
-    def test_a_loss_that_is_not_finite_and_the_cure(self, toy):  # noqa: F811
+    def test_a_loss_that_is_not_finite_and_the_cure(self, toy):
         run = ["train-vae", "toy.npz", *toy, "--out"]
         with pytest.raises(SystemExit, match=r"idaa: the loss became (nan|inf) in epoch 1; .* smaller --lr"):
             main([*run, "run", "--lr", "1e30"])
@@ -191,7 +193,7 @@ class TestOneLine:
         assert stop.value.code == 0
         assert capsys.readouterr().out == f"idaa {_version.__version__}\n"
 
-    def test_ctrl_c_says_where_the_checkpoint_is(self, toy, tmp_path):  # noqa: F811
+    def test_ctrl_c_says_where_the_checkpoint_is(self, toy, tmp_path):
         options = [*toy[:-1], "2000"]
         command = [sys.executable, "-m", "idaa_transforms.cli", "train-vae", "toy.npz", "--out", "run", *options]
         run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)

@@ -7,12 +7,14 @@ import random
 import pytest
 import torch
 from conftest import tiny_vae
-from test_runs import RECIPE, SET, fresh
+from toy_runs import RECIPE, SET, fresh
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.hub.folder import CONFIG
 from idaa_transforms.hub.registry import WeightsError
 from idaa_transforms.training.vae import train_vae
+
+pytestmark = pytest.mark.slow
 
 ODD = [None, True, False, 0, -1, 1, 3, 10**30, -(10**18), 0.5, 1e308, float("nan"), float("inf"), "", "x", "0.5"]
 ODD += [[], {}, [1], ["a"], [[0.5] * 3], {"class": "ConvVAE"}, [1e9] * 3, "ConvVAE"]

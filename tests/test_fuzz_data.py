@@ -18,6 +18,8 @@ from PIL import Image
 from idaa_transforms.training.data import load_images
 from idaa_transforms.training.pictures import read_picture
 
+pytestmark = pytest.mark.slow
+
 INPUTS = int(os.environ.get("IDAA_FUZZ", 1500))
 SEED = int(os.environ.get("IDAA_FUZZ_SEED", 0))
 

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.losses import info_nce
 
+pytestmark = pytest.mark.slow
+
 
 class Method:
     """A tiny network, and one of lightly's losses. ``loss`` is a training step on two views, and a hard one of them."""

@@ -12,6 +12,8 @@ from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.lightning import IDAACallback
 from idaa_transforms.losses import nt_xent
 
+pytestmark = pytest.mark.slow
+
 
 class Framework(pl.LightningModule):
     """Owns its training step, as solo-learn's methods do."""

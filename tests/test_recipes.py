@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+pytestmark = pytest.mark.slow
+
 TEXT = (Path(__file__).parents[1] / "docs/recipes.md").read_text()
 RECIPES = {
     part.splitlines()[0]: re.findall(r"```python\n(.*?)```", part, flags=re.DOTALL) for part in TEXT.split("\n## ")[1:]

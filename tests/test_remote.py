@@ -7,6 +7,7 @@ import torch
 from conftest import edit_config
 from hub_server import Hub
 from huggingface_hub import constants
+from tiny_diffusers import TINY
 
 from idaa_transforms import IDAATransform, hub
 from idaa_transforms.cli import main
@@ -118,7 +119,6 @@ def test_a_path_with_the_name_of_shipped_weights_is_what_is_published(server, fo
 
 def diffusers_files(folder, **how):
     import diffusers
-    from test_diffusers import TINY
 
     torch.manual_seed(0)
     diffusers.AutoencoderTiny(**TINY["AutoencoderTiny"]).save_pretrained(folder, **how)

@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 from conftest import tiny_vae
+from picture_files import PICTURES, write
 from safetensors.torch import load_file
+from toy_runs import PIXELS, RECIPE, SET, fresh, save_arrays
 
 from idaa_transforms import IDAATransform, hub
 from idaa_transforms.cli import main
@@ -25,29 +26,8 @@ from idaa_transforms.training.data import Images
 from idaa_transforms.training.run import LOCK, fingerprint, load_checkpoint, own_folder
 from idaa_transforms.training.vae import Recipe, train_vae
 from idaa_transforms.util.files import write_whole
-from idaa_transforms.util.sample import cifar10_sample
 
-PIXELS = (cifar10_sample((16, 16))[0] * 255).round().byte()
-SET = Images(PIXELS[:32], PIXELS[32:48], "sample")
-RECIPE = Recipe(epochs=4, batch_size=16)
-
-
-def fresh():
-    torch.manual_seed(0)
-    return tiny_vae()
-
-
-def save_arrays(file, images=PIXELS, channels=slice(0, 3)):
-    arrays = images[:, channels].permute(0, 2, 3, 1).numpy()
-    np.savez(file, x_train=arrays[:40], x_test=arrays[40:56])
-
-
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
-    """A working folder with an .npz of real images, and the options of a run of a moment."""
-    monkeypatch.chdir(tmp_path)
-    save_arrays("toy.npz")
-    return ["--latent-dim", "4", "--width", "8", "--batch-size", "20", "--epochs", "1"]
+pytestmark = pytest.mark.slow
 
 
 def contents(folder):
@@ -67,8 +47,6 @@ class TestData:
         assert train_vae(fresh(), SET._replace(name="renamed"), RECIPE, tmp_path, stop_after=2) == 2
 
     def test_of_pictures_that_stream(self, tmp_path):
-        from test_data import PICTURES, write
-
         from idaa_transforms.training import data
 
         def found(folder):
@@ -199,13 +177,13 @@ class TestAFullDisk:
         fill(full)
         before = contents(folder)
         large = {"answer": "x" * 9000}
-        for write in (
+        for save in (
             lambda: hub.save(tiny_vae(seed=1), folder, {"eps": 0.3}),
             lambda: recommend(folder, {"eps": 0.3}, large),
             lambda: write_whole(folder / CONFIG, b"x" * 9000),
         ):
             with pytest.raises(OSError, match=r"could not be written \(No space left on device\); what was"):
-                write()
+                save()
             assert contents(folder) == before
         assert IDAATransform.from_pretrained(folder).eps == 0.2
 

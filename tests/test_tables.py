@@ -1,10 +1,12 @@
 """Numbers stand in one place: the tables of the pages are those that their sources give."""
 
 import json
+import shutil
 
 import pytest
+import report
 
-from benchmarks import tables
+from benchmarks import bench_report, identity_report, tables
 
 
 @pytest.mark.parametrize("page", tables.PAGES)
@@ -37,3 +39,29 @@ def test_a_result_says_where_it_comes_from(tmp_path):
     run = {"command": "x", "commit": "abc", "machine": "m", "date": "d"}
     (tmp_path / "r.json").write_text(json.dumps({"run": run}))
     assert tables.run_of(tmp_path / "r.json") == "`x`, commit abc, m, d."
+
+
+def copy_of(folder, tmp_path):
+    """The results of ``folder`` where a page may be written beside them."""
+    return shutil.copytree(tables.RESULTS / folder, tmp_path / folder)
+
+
+def test_the_page_of_speed_is_that_of_its_results(tmp_path):
+    page = bench_report.write(copy_of("speed", tmp_path))
+    assert page.read_text() == tables.SPEED.read_text(), (
+        "run python -m benchmarks.bench_report benchmarks/results/speed"
+    )
+
+
+def test_the_page_of_identity_is_that_of_its_results(tmp_path):
+    file = tmp_path / "identity.json"
+    shutil.copy(tables.RESULTS / "identity.json", file)
+    identity_report.report(json.loads(file.read_text())["rows"], file)
+    assert file.with_suffix(".md").read_text() == (tables.RESULTS / "identity.md").read_text()
+
+
+def test_the_page_of_experiments_is_that_of_its_results(tmp_path):
+    folder = copy_of("ssl", tmp_path)
+    report.write(folder)
+    written = (folder / "table.md").read_text()
+    assert written == tables.SSL.read_text(), "run python examples/ssl/report.py benchmarks/results/ssl"

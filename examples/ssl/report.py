@@ -212,7 +212,7 @@ def write(results: Path) -> None:
         "K = 200, weighted. `over third`: points more than `third` with the same seed, epochs and random augmentation. "
         "`training, s` is "
         "processor time where there is no GPU. The JSON of each run beside this file has its command, commit, machine, "
-        "hours and every setting."
+        "hours and every setting; `-dirty` there means that results of other runs lay in the tree uncommitted."
     )
     for (scale, data, method), group in sorted(grouped(runs, "scale", "data", "method").items()):
         file = results / f"{method}-{data}-{scale}.png"

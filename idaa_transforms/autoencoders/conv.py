@@ -1,4 +1,4 @@
-"""ConvVAE: the paper's variational autoencoders, all sizes of them, as one configurable module."""
+"""ConvVAE: the paper's variational autoencoders, all sizes of them, for images and signals, as one module."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-Pair = tuple[int, int]
+# By the number of axes after the channels: 1 of signals, 2 of images.
+CONV: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
+UP: dict[int, type[nn.Module]] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d}
+NORM: dict[int, type[nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}
+
+Size = tuple[int, ...]
 CIFAR_STATISTICS = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET_STATISTICS = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def authors_beta(image_size: Sequence[int], latent_dim: int, kl: float = 0.1) -> float:
     """What the authors' weight ``kl`` is as the beta of :meth:`ConvVAE.objective`: kl * H * W / (2 * latent_dim)."""
-    return kl * image_size[0] * image_size[1] / (2 * latent_dim)
+    return kl * math.prod(image_size) / (2 * latent_dim)
 
 
 class Posterior(NamedTuple):
@@ -48,38 +53,42 @@ class Objective(NamedTuple):
 class ResidualBlock(nn.Sequential):
     """x + [LeakyReLU, 3x3 convolution, batch norm, LeakyReLU, 1x1 convolution]."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, axes: int = 2) -> None:
         super().__init__(
             OrderedDict(
                 act1=nn.LeakyReLU(),
-                conv1=nn.Conv2d(channels, channels, 3, padding=1),
-                norm=nn.BatchNorm2d(channels),
+                conv1=CONV[axes](channels, channels, 3, padding=1),
+                norm=NORM[axes](channels),
                 act2=nn.LeakyReLU(),
-                conv2=nn.Conv2d(channels, channels, 1),
+                conv2=CONV[axes](channels, channels, 1),
             )
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) to the same."""
+        """(B, channels, H, W), or (B, channels, L), to the same."""
         return x + super().forward(x)
 
 
 class ConvVAE(nn.Module):
-    """A convolutional VAE with a flat latent; input and output are images normalised by ``mean`` and ``std``.
+    """A convolutional VAE with a flat latent; input and output are images, or signals, normalised by ``mean`` and
+    ``std``.
 
     The networks of the IDAA paper (Yang et al., ICML 2022): stride-2 convolutions down to about 8x8, two residual
     blocks, one linear layer each to the posterior's mean and log variance, and the mirror image of it back. ``tanh``
     and an affine batch norm end the decoder, so that it reaches any normalised pixel value.
 
     Args:
-        image_size: height and width, or one number for both. Any size of at least ``2 ** depth`` fits.
+        image_size: height and width, or one number for both; of signals (B, C, L), the length alone: ``(128,)``. Any
+            size of at least ``2 ** depth`` fits.
         latent_dim: length of z.
         channels: channels of the images.
         width: channels at the bottleneck; each stage further out has half as many.
-        depth: number of stride-2 stages. Default: as many as lead to about 8x8 (2 at 32, 3 at 64 and 84, 5 at 224).
+        depth: number of stride-2 stages. Default: as many as lead to about 8x8 (2 at 32, 3 at 64 and 84, 5 at 224),
+            or as ``width`` can be halved.
         bottleneck_norm: a further batch norm on both sides of the bottleneck. Default: for five stages and more, as
             in the paper's 224x224 network.
-        mean, std: per-channel statistics that normalise [0, 1] images into this network's range.
+        mean, std: per-channel statistics that normalise [0, 1] images, or signals in their own units, into this
+            network's range. Default: CIFAR-10's for three channels; other numbers of channels need their own.
         latent_scale: the unit of ``eps``, in the latent's own numbers. The prior is N(0, I), hence 1.0.
         beta: weight of the KL term in the standard form ``|x - D(z)|^2 / 2 + beta * KL``, see :meth:`objective`.
     """
@@ -100,8 +109,13 @@ class ConvVAE(nn.Module):
     ) -> None:
         super().__init__()
         size = (image_size,) * 2 if isinstance(image_size, int) else tuple(image_size)
-        depth = max(1, round(math.log2(min(size) / 8))) if depth is None else depth
-        if len(size) != 2 or min(size) < 2**depth:
+        axes = len(size)
+        if axes not in CONV or min(size) < 1:
+            raise ValueError(f"image_size={image_size!r} is neither (height, width) nor, of signals, (length,)")
+        if depth is None:
+            halvings = (width & -width).bit_length()  # as long as a whole number of channels is left
+            depth = max(1, min(round(math.log2(min(size) / 8)), halvings))
+        if min(size) < 2**depth:
             raise ValueError(f"image_size={image_size!r} does not fit {depth} halvings; use a smaller depth")
         if width % 2 ** (depth - 1):
             raise ValueError(f"width={width} cannot be halved {depth - 1} times; use a multiple of {2 ** (depth - 1)}")
@@ -114,27 +128,25 @@ class ConvVAE(nn.Module):
         self.latent_scale, self.beta = float(latent_scale), float(beta)
 
         stages = [channels, *(width // 2**k for k in reversed(range(depth)))]
-        sizes: list[Pair] = [(size[0], size[1])]
-        for _ in range(depth):
-            sizes.append((sizes[-1][0] // 2, sizes[-1][1] // 2))
-        norm = [nn.BatchNorm2d(width)] if self.bottleneck_norm else []
+        sizes = [tuple(n // 2**k for n in size) for k in range(depth + 1)]
+        norm = [NORM[axes](width)] if self.bottleneck_norm else []
 
         self.encoder = nn.Sequential(
-            *(_down(stages[i], stages[i + 1]) for i in range(depth)),
-            *(ResidualBlock(width), nn.BatchNorm2d(width), ResidualBlock(width), *norm),
+            *(_down(stages[i], stages[i + 1], axes) for i in range(depth)),
+            *(ResidualBlock(width, axes), NORM[axes](width), ResidualBlock(width, axes), *norm),
             nn.Flatten(),
         )
-        features = width * sizes[-1][0] * sizes[-1][1]
+        features = width * math.prod(sizes[-1])
         self.to_mean = nn.Linear(features, latent_dim)
         self.to_log_variance = nn.Linear(features, latent_dim)
         self.from_latent = nn.Linear(latent_dim, features)
         self.decoder = nn.Sequential(
             nn.Unflatten(1, (width, *sizes[-1])),
-            *(nn.BatchNorm2d(width) for _ in norm),
-            *(ResidualBlock(width), nn.BatchNorm2d(width), ResidualBlock(width), nn.BatchNorm2d(width)),
+            *(NORM[axes](width) for _ in norm),
+            *(ResidualBlock(width, axes), NORM[axes](width), ResidualBlock(width, axes), NORM[axes](width)),
             *(_up(stages[i], stages[i - 1], *_growth(sizes, i), last=i == 1) for i in range(depth, 0, -1)),
             nn.Tanh(),
-            nn.BatchNorm2d(channels),
+            NORM[axes](channels),
         )
 
     @property
@@ -145,7 +157,7 @@ class ConvVAE(nn.Module):
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def encode(self, x: Tensor) -> Posterior:
-        """Normalised images (B, channels, H, W) to the posterior over z, (B, latent_dim) each."""
+        """Normalised images (B, channels, H, W), or signals (B, channels, L), to the posterior over z, (B, latent_dim) each."""
         features = self.encoder(x)
         return Posterior(self.to_mean(features), self.to_log_variance(features))
 
@@ -175,19 +187,20 @@ class ConvVAE(nn.Module):
         return Objective(distortion + self.beta * kl, distortion, kl)
 
 
-def _down(inner: int, outer: int) -> nn.Sequential:
-    conv = nn.Conv2d(inner, outer, 4, stride=2, padding=1, bias=False)
-    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(outer), act=nn.ReLU()))
+def _down(inner: int, outer: int, axes: int) -> nn.Sequential:
+    conv = CONV[axes](inner, outer, 4, stride=2, padding=1, bias=False)
+    return nn.Sequential(OrderedDict(conv=conv, norm=NORM[axes](outer), act=nn.ReLU()))
 
 
-def _up(inner: int, outer: int, padding: Pair, output_padding: Pair, last: bool) -> nn.Sequential:
-    conv = nn.ConvTranspose2d(inner, outer, 4, stride=2, padding=padding, output_padding=output_padding, bias=False)
+def _up(inner: int, outer: int, padding: Size, output_padding: Size, last: bool) -> nn.Sequential:
+    axes = len(padding)
+    conv = UP[axes](inner, outer, 4, stride=2, padding=padding, output_padding=output_padding, bias=False)
     if last:
         return nn.Sequential(OrderedDict(conv=conv))
-    return nn.Sequential(OrderedDict(conv=conv, norm=nn.BatchNorm2d(outer), act=nn.LeakyReLU()))
+    return nn.Sequential(OrderedDict(conv=conv, norm=NORM[axes](outer), act=nn.LeakyReLU()))
 
 
-def _growth(sizes: Sequence[Pair], stage: int) -> tuple[Pair, Pair]:
+def _growth(sizes: Sequence[Size], stage: int) -> tuple[Size, Size]:
     """Padding and output padding that lead from the decoder's size at ``stage`` to that at ``stage - 1``.
 
     The encoder halves odd sizes downwards. The decoder makes the lost pixel up one stage later, as the authors' 84x84
@@ -198,5 +211,5 @@ def _growth(sizes: Sequence[Pair], stage: int) -> tuple[Pair, Pair]:
         inside = 0 < i < len(sizes) - 1
         return [n - n % 2 if inside else n for n in sizes[i]]
 
-    high, wide = (big - 2 * small for big, small in zip(decoder_size(stage - 1), decoder_size(stage), strict=True))
-    return (1 - high // 2, 1 - wide // 2), (high % 2, wide % 2)
+    missing = [big - 2 * small for big, small in zip(decoder_size(stage - 1), decoder_size(stage), strict=True)]
+    return tuple(1 - n // 2 for n in missing), tuple(n % 2 for n in missing)

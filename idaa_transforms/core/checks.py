@@ -86,13 +86,16 @@ def check_size(x: Tensor, size: Sequence[int] | None) -> None:
 
 
 def check_range(x: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None, axes: int = 2) -> None:
-    """The values of ``x``, declared to be in [0, 1] or normalised by ``mean`` and ``std``. Synchronises."""
+    """The values of ``x``, declared to be in [0, 1] or normalised by ``mean`` and ``std``. Those of signals, which have
+    units of their own, are finite. Synchronises."""
     if not bool(x.isfinite().all()):
         raise ValueError(f"images hold {int((~x.isfinite()).sum())} NaN or infinite values; look at what made them")
+    if axes == 1:
+        return
     x = x.detach()
     unit = x
     if mean is not None and std is not None:
-        scale, shift = (x.new_tensor(values).view(-1, *[1] * axes) for values in (std, mean))
+        scale, shift = (x.new_tensor(values).view(-1, 1, 1) for values in (std, mean))
         unit = x * scale + shift
     low, high = float(unit.amin()), float(unit.amax())
     if low < -0.5 or high > 1.5:

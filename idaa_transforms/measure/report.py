@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..autoencoders.resample import resample
 from ..core.functional import Loss
 from ..training.augmentation import ssl_augmentation
 from ..training.evaluation import bound_terms
@@ -83,7 +84,8 @@ def inspect(
         _table([random], clae, "random augmentation (SimCLR's)"),
     ]
     if hasattr(aug.autoencoder, "objective"):
-        terms = bound_terms(aug.autoencoder, (255 * images).round().byte())
+        seen = resample(images, aug.autoencoder.image_size).clamp(0, 1)  # as the autoencoder sees them
+        terms = bound_terms(aug.autoencoder, (255 * seen).round().byte())
         _bound(terms, out / "bound.png")
         body += ["<h2>Theorem 3.5</h2>", _image(out / "bound.png", "terms of the bound"), f"<p>{_claim(terms)}</p>"]
     run = ", ".join(f"{key}: {value}" for key, value in provenance().items())

@@ -194,8 +194,8 @@ def calibrate(
             found = attack.explain(x, loss_fn=make_loss(x))
             losses = found.loss_before, found.loss_after
             meter.update(x, found.views, losses=losses, reconstruction=found.reconstruction)
-            residual += found.residual.double().square().sum().item()
-            variance += (x - x.mean((-2, -1), keepdim=True)).double().square().sum().item()
+            residual += found.residual.float().square().sum().item()
+            variance += (x.float() - x.float().mean((-2, -1), keepdim=True)).square().sum().item()
         if x is None:
             raise ValueError("loader is empty; it must give batches of images at each pass")
         curve[value] = {vary: value} | meter.compute()

@@ -13,7 +13,7 @@ from idaa_transforms.hub.folder import CONFIG
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.measure.calibration import calibrate, even
 from idaa_transforms.measure.confidence import images_needed, wilson
-from idaa_transforms.measure.identity import IdentityMeter
+from idaa_transforms.measure.identity import IdentityMeter, mean_colour
 from idaa_transforms.util.sample import cifar10_sample
 
 X = torch.linspace(0.3, 0.7, 41)[:, None, None, None].expand(41, 3, 2, 2)
@@ -179,6 +179,19 @@ def test_weights_that_explain_too_little_get_no_recommendation(folder, x, loss_f
     assert str(found).startswith("no eps is recommended: the weights explain 0 % of the variance")
     with pytest.raises(ValueError, match="nothing to save: no eps is recommended"):
         found.save(folder)
+
+
+def test_of_signals():
+    x = torch.linspace(0.3, 0.7, 41).view(-1, 1, 1).expand(41, 3, 8)
+    found = calibrate(CLAETransform(signals=True), [x], up, above(0.5), keep=0.9, values=(0.005, 0.1), refine=0)
+    assert found.recommended == 0.005
+    assert found.explained == 1
+
+
+def test_what_is_explained_is_the_variance_within_a_channel():
+    x = torch.tensor([[[0.0, 2.0], [10.0, 12.0]]])  # (1, 2, 2): a signal of two channels
+    assert mean_colour(x).flatten().tolist() == [1, 11]
+    assert mean_colour(x[..., None]).flatten().tolist() == [1, 11]
 
 
 @pytest.mark.parametrize(("images", "size", "sizes"), [(129, 128, [65, 64]), (64, 128, [64]), (7, 3, [3, 2, 2])])

@@ -81,6 +81,11 @@ def test_weights_that_reconstruct_badly_are_named_and_others_recommended(tmp_pat
     assert "eps is saved as a default only from 388 images on" in good
 
 
+def test_signals_are_not_shown(tmp_path):
+    with pytest.raises(ValueError, match=r"inspect shows images \(N, C, H, W\), not shape \(4, 3, 16\)"):
+        page(IDAATransform(tiny_vae()), torch.rand(4, 3, 16), tmp_path)
+
+
 def test_the_untouched_images_are_the_baseline(tmp_path):
     text, _ = page(IDAATransform(tiny_vae(), 0.02), torch.rand(6, 3, 16, 16), tmp_path)
     (untouched,) = cells(text, "untouched images").values()

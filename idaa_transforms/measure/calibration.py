@@ -17,7 +17,7 @@ from ..hub.folder import recommend
 from ..util.extras import require
 from ..util.provenance import provenance
 from .confidence import MARGIN, images_needed, wilson
-from .identity import SHARES, IdentityMeter
+from .identity import SHARES, IdentityMeter, mean_colour
 
 EPS = (0.2, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0)  # in units of the transform's own, whatever its norm and scale
 STEPS = (1, 2, 3, 5, 8)
@@ -195,7 +195,7 @@ def calibrate(
             losses = found.loss_before, found.loss_after
             meter.update(x, found.views, losses=losses, reconstruction=found.reconstruction)
             residual += found.residual.float().square().sum().item()
-            variance += (x.float() - x.float().mean((-2, -1), keepdim=True)).square().sum().item()
+            variance += (x.float() - mean_colour(x.float())).square().sum().item()
         if x is None:
             raise ValueError("loader is empty; it must give batches of images at each pass")
         curve[value] = {vary: value} | meter.compute()

@@ -169,7 +169,12 @@ def energies(x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
     They need not add up to 1: G and R are not orthogonal.
     """
     x, g = x.float(), reconstruction.float()
-    colour = x.mean((-2, -1), keepdim=True)
+    colour = mean_colour(x)
     whole = (x - colour).flatten(1).square().sum(1).clamp_min(torch.finfo(torch.float32).tiny)
     parts = {"energy_g": g - colour, "energy_r": x - g}
     return {name: part.flatten(1).square().sum(1) / whole for name, part in parts.items()}
+
+
+def mean_colour(x: Tensor) -> Tensor:
+    """The mean of each channel of images (..., C, H, W) or signals (B, C, L), in a shape to be subtracted from them."""
+    return x.mean(-1 if x.ndim == 3 else (-2, -1), keepdim=True)

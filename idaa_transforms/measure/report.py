@@ -63,7 +63,12 @@ def inspect(
 
     Raises:
         ModelError: the judge fails.
+        ValueError: ``images`` are no images.
     """
+    if images.ndim != 4:
+        raise ValueError(
+            f"inspect shows images (N, C, H, W), not shape {tuple(images.shape)}; calibrate measures others"
+        )
     require("train", "kornia", "matplotlib", "tqdm")
     out.mkdir(parents=True, exist_ok=True)  # before minutes of work
     batches = even(images, batch_size)

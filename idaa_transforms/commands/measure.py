@@ -78,6 +78,7 @@ def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     device = check_device(args.device)
     chosen: dict[str, Any] = {name: getattr(args, name) for name in ("eps", "norm", "scale", "steps")}
     chosen = {name: value for name, value in chosen.items() if value is not None}
+    chosen |= {"mean": None, "std": None}  # judge, model and transform all see images in [0, 1] here
     aug = IDAATransform.from_pretrained(args.weights, **where(args)._asdict(), **chosen)
     judge = _named("the judge", args.judge, args.logits)
     model = _named("the model", args.model) if args.model else judge

@@ -75,7 +75,6 @@ def test_identity(run, tmp_path, monkeypatch, capsys):
     assert all(row["images"] == 32 and row["gain"] > 0 for row in rows)
     assert rows[0]["l2"] < rows[4]["l2"] < rows[5]["l2"]
     assert all(row["simclr"]["retrieved"] * 32 % 1 == 0 for row in rows)  # a share of 32 images
-    assert rows[0]["simclr"]["cosine"] > rows[4]["simclr"]["cosine"]
     assert all(abs(row["mobilenet"]["transferred"]) < 2 for row in rows)
     assert "L2 / CLAE |" in out
     assert (tmp_path / "results" / "identity.png").read_bytes().startswith(b"\x89PNG")

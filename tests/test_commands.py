@@ -210,7 +210,10 @@ class TestOneLine:
     def test_ctrl_c_says_where_the_checkpoint_is(self, toy, tmp_path):
         options = [*toy[:-1], "2000"]
         command = [sys.executable, "-m", "idaa_transforms.cli", "train-vae", "toy.npz", "--out", "run", *options]
-        run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        # A shell starts what it sends to the background with Ctrl-C ignored, and children inherit that.
+        listen = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+        pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
+        run = subprocess.Popen(command, preexec_fn=listen, **pipes)
         while not (tmp_path / "run" / "checkpoint.pt").exists():
             assert run.poll() is None
             time.sleep(0.05)

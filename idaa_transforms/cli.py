@@ -124,6 +124,8 @@ def _add_training(new: argparse.ArgumentParser) -> None:
     new.add_argument("--out", type=Path, required=True, help="folder of the run, and of the weights in the end")
     new.add_argument("--name", help="of the weights, for the model card (default: that of the folder)")
     new.add_argument("--about", default="", help="a sentence on the data, for the model card")
+    layouts = "the data are signals, x_train (N, C, L) or (N, L, C), in units of their own"
+    new.add_argument("--signals", choices=["ncl", "nlc"], help=layouts)
     new.add_argument("--image-size", type=_count, help="height and width (default: that of the images)")
     new.add_argument("--latent-dim", type=_count, default=512, help="length of z (default: %(default)s)")
     new.add_argument("--width", type=_count, default=128, help="channels at the bottleneck (default: %(default)s)")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.autoencoders import ConvVAE, Wrapped
+from idaa_transforms.cli import main
 from idaa_transforms.training.card import publish
 from idaa_transforms.training.data import statistics
 from idaa_transforms.training.evaluation import evaluate_vae
@@ -257,3 +258,12 @@ def test_a_vae_of_signals_learns_and_is_published(waves, tmp_path):
     assert "samples.png" not in card
     aug = IDAATransform.from_pretrained(tmp_path / "run")
     assert (rising(aug(found.test, loss_fn=rising)) > rising(found.test)).all()
+
+
+def test_by_the_command(waves, tmp_path):
+    out = tmp_path / "waves-vae"
+    small = ["--latent-dim", "8", "--width", "16", "--epochs", "1", "--batch-size", "32"]
+    main(["train-vae", str(waves), "--signals", "ncl", "--out", str(out), *small])
+    vae = IDAATransform.from_pretrained(out).autoencoder
+    assert (vae.image_size, vae.channels, vae.beta) == ((32,), 3, 0.1 * 32 / 16)
+    assert list(vae.mean) == pytest.approx(statistics(load_signals(waves).train)[0])

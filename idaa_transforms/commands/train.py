@@ -11,7 +11,7 @@ from .common import check_device, images_for, loads_it, show, where
 
 
 def train_vae(args: argparse.Namespace) -> None:
-    """Train a VAE on your own images and write a folder that from_pretrained reads.
+    """Train a VAE on your own images, or signals, and write a folder that from_pretrained reads.
 
     The same command goes on where a run was interrupted, and ends with the same weights. Under torchrun it uses all
     the processes.
@@ -20,15 +20,13 @@ def train_vae(args: argparse.Namespace) -> None:
 
     from ..autoencoders.conv import ConvVAE, authors_beta
     from ..training.card import is_published, publish
-    from ..training.data import load_images
     from ..training.run import own_device
     from ..training.vae import Recipe, train_vae
 
     check_device(args.device)
     device = own_device(args.device)
     recipe = Recipe(args.epochs, args.batch_size, args.lr, seed=args.seed, bf16=args.bf16).on(device)
-    reading = {"channels": args.channels, "skip_bad": args.skip_bad, "exclude": [args.out]}
-    images = load_images(args.data, args.image_size, args.root, args.workers, **reading)
+    images = _data(args)
     first = int(os.environ.get("RANK", 0)) == 0
     if first:
         print(images.found)
@@ -52,12 +50,22 @@ def train_vae(args: argparse.Namespace) -> None:
     print(f"\n{loads_it(args.out)}")
 
 
+def _data(args: argparse.Namespace) -> Any:
+    from ..training.data import load_images
+    from ..training.signals import load_signals
+
+    if args.signals:
+        return load_signals(args.data, args.signals)
+    reading = {"channels": args.channels, "skip_bad": args.skip_bad, "exclude": [args.out]}
+    return load_images(args.data, args.image_size, args.root, args.workers, **reading)
+
+
 def _statistics(choice: str | None, images: Any, channels: int) -> tuple[list[float], list[float]]:
-    """What images are normalised by: known numbers for grey and RGB, measured ones for other channels."""
+    """What images are normalised by: known numbers for grey and RGB, measured ones for other channels and signals."""
     from ..autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
     from ..training.data import statistics
 
-    if channels in (1, 3):
+    if channels in (1, 3) and images.test.ndim == 4:
         cifar = choice == "cifar" or (choice is None and "cifar" in images.name.lower())
         mean, std = CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS
         return list(mean[:channels]), list(std[:channels])

@@ -154,7 +154,12 @@ def _add_measuring(new: argparse.ArgumentParser) -> None:
     new.add_argument("--logits", action="store_true", help="the judge gives scores of classes")
     new.add_argument("--model", help="the network that the views attack, likewise (default: the judge)")
     new.add_argument("--keep", type=_share, default=0.95, help="share of identity to keep (default: %(default)s)")
-    new.add_argument("--images", type=_count, default=512, help="of the test images (default: %(default)s)")
+    new.add_argument(
+        "--images",
+        type=_count,
+        default=512,
+        help="as many, at random where there are more (default: %(default)s)",
+    )
     new.add_argument("--batch-size", type=_count, default=128, help="of the loss (default: %(default)s)")
     new.add_argument("--eps", type=_positive, help="from a fifth of it to ten times of it is tried")
     new.add_argument("--norm", choices=["linf", "l2"])

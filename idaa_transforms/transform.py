@@ -78,7 +78,8 @@ class IDAATransform(AdversarialTransform):
     CIFAR-10, z = 512) and, with pretrained weights, to what their config recommends.
 
     Shape:
-        (B, C, H, W) float in [0, 1], or normalised as ``mean`` and ``std`` say, to the same.
+        (B, C, H, W) float in [0, 1], or normalised as ``mean`` and ``std`` say, of any size, to the same. Where the
+        autoencoder takes signals, (B, C, L) of any length, in the units it was trained on.
 
     Example:
         >>> aug = IDAATransform.from_pretrained("cifar10-vae", p=0.5)
@@ -153,12 +154,16 @@ class CLAETransform(AdversarialTransform):
     ``eps`` is in pixels of [0, 1], also where x is normalised by ``mean`` and ``std``. The default is the IDAA paper's:
     0.03 on normalised pixels.
 
+    Args:
+        signals: take signals (B, C, L) instead of images. ``eps`` is in their own units then, or in those before
+            ``mean`` and ``std``.
+
     Shape:
-        (B, C, H, W) float to the same. Any other shape with the batch first does as well as images.
+        (B, C, H, W) or, of signals, (B, C, L) float to the same.
     """
 
-    def __init__(self, eps: float = 0.006, **options: Unpack[Options]) -> None:
-        super().__init__(PixelSpace(), eps, **options)
+    def __init__(self, eps: float = 0.006, *, signals: bool = False, **options: Unpack[Options]) -> None:
+        super().__init__(PixelSpace(1 if signals else 2), eps, **options)
 
 
 def _one_each(name: str, value: Any, count: int) -> Sequence[Any]:

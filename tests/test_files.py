@@ -8,7 +8,7 @@ from conftest import edit_config, tiny_vae
 from safetensors.torch import load_file, save_file
 
 from idaa_transforms import CLAETransform, IDAATransform, hub
-from idaa_transforms.hub.folder import CONFIG, WEIGHTS
+from idaa_transforms.hub.folder import CONFIG, WEIGHTS, recommend
 from idaa_transforms.hub.registry import WeightsError
 
 
@@ -107,3 +107,12 @@ def test_damaged_folders(kind, folder):
 def test_only_what_can_be_loaded_is_saved(tmp_path):
     with pytest.raises(TypeError, match="not a PixelSpace"):
         hub.save(CLAETransform().autoencoder, tmp_path, {})
+
+
+def test_a_recommendation_keeps_what_images_are_normalised_by(folder):
+    """It is found on images in [0, 1], by the same views."""
+    saved = IDAATransform.from_pretrained(folder)
+    IDAATransform(saved.autoencoder, 0.2, mean=[0.4] * 3, std=[0.2] * 3).save_pretrained(folder)
+    recommend(folder, {"eps": 0.3, "steps": 2}, {})
+    settings = IDAATransform.from_pretrained(folder).settings
+    assert (settings.eps, settings.steps, settings.mean, settings.std) == (0.3, 2, (0.4,) * 3, (0.2,) * 3)

@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.measure.identity import IdentityMeter, energies, retrieved
+from idaa_transforms.measure.models import ModelError
 from idaa_transforms.util.sample import cifar10_sample
 
 
@@ -193,6 +194,46 @@ def test_what_is_said_of_wrong_input():
         meter.compute()
     with pytest.raises(ValueError, match="timm has no pretrained model 'no_such_net'"):
         IdentityMeter("no_such_net")
+
+
+def broken(images):
+    raise KeyError("my bug\nin detail")
+
+
+def full(images):
+    raise torch.OutOfMemoryError("no memory left")
+
+
+@pytest.mark.parametrize(
+    ("judge", "name", "said"),
+    [
+        (
+            broken,
+            None,
+            r"^the judge broken failed on images \(2, 3, 2, 2\) .* \(KeyError: 'my bug.*; try it on some by it",
+        ),
+        (broken, "mine:judge", "^the judge mine:judge failed"),
+        (nn.Linear(7, 2), None, r"^the judge Linear failed on .*\(RuntimeError: mat1 and mat2"),
+        (
+            lambda images: pixel(images) / 0,
+            "mine",
+            "^the judge mine gave NaN or infinity for 2 of 2 images .* from 0 to 1",
+        ),
+        (lambda images: pixel(images)[:1], "mine", r"^the judge mine gave shape \(1, 2\) for 2 images"),
+        (lambda images: images.mean(), "mine", r"^the judge mine gave shape \(\) for 2 images"),
+        (lambda images: [pixel(images)], "mine", "^the judge mine gave a list for 2 images"),
+    ],
+)
+def test_a_judge_that_fails_is_named_in_one_line(judge, name, said):
+    x = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 2, 2)
+    with pytest.raises(ModelError, match=said) as failed:
+        IdentityMeter(judge, name=name).update(x, x)
+    assert "\n" not in str(failed.value)
+
+
+def test_a_device_that_is_full_is_no_fault_of_the_judge(x):
+    with pytest.raises(torch.OutOfMemoryError, match="no memory left"):
+        IdentityMeter(full).update(x, x)
 
 
 def test_idaa_moves_images_that_stay_themselves():

@@ -15,7 +15,8 @@ from torch import nn
 
 from idaa_transforms import untouched
 from idaa_transforms.core import plan as planning
-from idaa_transforms.core.plan import Plan, Plans, reachable
+from idaa_transforms.core.plan import Plan, Plans
+from idaa_transforms.core.search import reachable
 
 MODELS = types.ModuleType("my_models")
 PACKAGE = types.ModuleType("my_package")
@@ -255,6 +256,6 @@ def test_what_is_remembered_follows_every_change_of_structure(walks):
         plan, flat = plans.of(reachable((model,))[0])
         fresh = Plan(reachable((model,))[0])
         assert [*map(id, flat)] == [*map(id, fresh.read([model]))]
-        assert (plan.names(flat), plan.lazy, plan.parameters, len(plan.standing)) == (
-            fresh.names(flat), fresh.lazy, fresh.parameters, len(fresh.standing),
+        assert (plan.names(flat), plan.lazy, plan.trained, len(plan.standing)) == (
+            fresh.names(flat), fresh.lazy, fresh.trained, len(fresh.standing),
         )  # fmt: skip

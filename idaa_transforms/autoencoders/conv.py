@@ -157,7 +157,8 @@ class ConvVAE(nn.Module):
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def encode(self, x: Tensor) -> Posterior:
-        """Normalised images (B, channels, H, W), or signals (B, channels, L), to the posterior over z, (B, latent_dim) each."""
+        """Normalised images (B, channels, H, W), or signals (B, channels, L), to the posterior over z, (B, latent_dim)
+        each."""
         features = self.encoder(x)
         return Posterior(self.to_mean(features), self.to_log_variance(features))
 

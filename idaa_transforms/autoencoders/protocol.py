@@ -39,11 +39,19 @@ class Autoencoder(Protocol):
 
 
 class PixelSpace(nn.Module):
-    """The autoencoder that does nothing. Its latent is the image, so that a step in it is a step in the pixels."""
+    """The autoencoder that does nothing. Its latent is the image, so that a step in it is a step in the pixels.
+
+    Args:
+        axes: after the channels: 2 of images, 1 of signals.
+    """
 
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
     latent_scale = 1.0
+
+    def __init__(self, axes: int = 2) -> None:
+        super().__init__()
+        self.axes = axes
 
     def encode(self, x: Tensor) -> Tensor:
         """The images themselves."""

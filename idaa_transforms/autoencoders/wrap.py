@@ -23,8 +23,9 @@ class Wrapped(nn.Module):
         latent_scale: the unit of eps: about the standard deviation of the latent over images.
         module: what holds the weights, so that ``.to()`` moves them. Default: ``encode`` and ``decode`` themselves
             where they are modules, or the modules they are methods of.
-        image_size: the only (height, width) it takes; None for any.
+        image_size: the only (height, width) it takes, of signals (length,); others are resampled. None for any.
         factor: height and width are padded to a multiple of it, by repeating the border, and the views cropped back.
+        axes: after the channels: 2 of images, 1 of signals (B, C, L).
 
     Example:
         >>> autoencoder = Wrapped(net.encode, net.decode, mean=[0.5] * 3, std=[0.5] * 3, factor=8)
@@ -40,8 +41,9 @@ class Wrapped(nn.Module):
         std: Sequence[float] = (1.0, 1.0, 1.0),
         latent_scale: float = 1.0,
         module: nn.Module | None = None,
-        image_size: tuple[int, int] | None = None,
+        image_size: tuple[int, ...] | None = None,
         factor: int = 1,
+        axes: int = 2,
     ) -> None:
         super().__init__()
         if latent_scale <= 0 or factor < 1:
@@ -51,6 +53,7 @@ class Wrapped(nn.Module):
         self._encode, self._decode = (encode,), (decode,)  # in tuples, so that modules are registered once
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.channels, self.image_size, self.factor = len(self.mean), image_size, factor
+        self.axes = len(image_size) if image_size else axes
         self.latent_scale = float(latent_scale)
 
     def encode(self, x: Tensor) -> Tensor:

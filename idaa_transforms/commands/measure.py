@@ -23,11 +23,16 @@ def inspect(args: argparse.Namespace) -> None:
 
 def calibrate(args: argparse.Namespace) -> None:
     """Find the largest eps (or number of steps) that keeps a share of your images' identity, by your judge."""
-    from ..measure.calibration import calibrate
+    from ..measure.calibration import calibrate, even, too_few
+    from ..measure.confidence import images_needed
 
     target = _target(args) if args.save else None
     aug, images, make_loss, meter = _subject(args)
-    found = calibrate(aug, images.split(args.batch_size), make_loss, meter, args.keep, vary=args.vary)
+    if target is not None and len(images) < images_needed(args.keep):
+        option = " (--images)" if len(images) == args.images else ""
+        raise ValueError(f"{too_few(len(images), args.keep)}{option}, or leave out --save")
+    batches = even(images, args.batch_size)
+    found = calibrate(aug, batches, make_loss, meter, args.keep, vary=args.vary)
     names = [args.vary, "gain", found.measure, "cosine", "l2"]
     print("".join(f"{name:>17}" for name in names))
     for row in found.curve:
@@ -73,6 +78,7 @@ def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     device = check_device(args.device)
     chosen: dict[str, Any] = {name: getattr(args, name) for name in ("eps", "norm", "scale", "steps")}
     chosen = {name: value for name, value in chosen.items() if value is not None}
+    chosen |= {"mean": None, "std": None}  # judge, model and transform all see images in [0, 1] here
     aug = IDAATransform.from_pretrained(args.weights, **where(args)._asdict(), **chosen)
     judge = _named("the judge", args.judge, args.logits)
     model = _named("the model", args.model) if args.model else judge
@@ -85,23 +91,19 @@ def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
         with torch.no_grad():
             return objectives.simclr(model, model(x.flip(-1)))
 
-    return aug, images.to(device).float() / 255, make_loss, IdentityMeter(judge, logits=args.logits)
+    return aug, images.to(device).float() / 255, make_loss, IdentityMeter(judge, logits=args.logits, name=args.judge)
 
 
 def _named(role: str, name: str, logits: bool = False) -> nn.Module:
-    from ..measure.models import load_model
+    from ..measure.models import ModelError, load_model, one_line
 
     try:
         return _Named(load_model(name, logits), f"{role} {name}")
-    except (ValueError, ImportError):
+    except (ModelError, ImportError):
         raise
     except Exception as error:  # whatever code of the user's may raise
-        said = _one_line(error)
-        raise ValueError(f"{role} {name} cannot be built by calling it without arguments ({said})") from error
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+        said = one_line(error)
+        raise ModelError(f"{role} {name} cannot be built by calling it without arguments ({said})") from error
 
 
 class _Named(nn.Module):
@@ -112,10 +114,7 @@ class _Named(nn.Module):
         self.network, self.name = network, name
 
     def forward(self, x: Tensor) -> Any:
-        try:
+        from ..measure.models import named
+
+        with named(self.name, x):
             return self.network(x)
-        except Exception as error:  # whatever a network of the user's may raise
-            raise ValueError(
-                f"{self.name} failed on images {tuple(x.shape)} in [0, 1] ({_one_line(error)}); try it on some by "
-                "itself, or see the traceback with --debug"
-            ) from error

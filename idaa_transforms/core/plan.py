@@ -1,41 +1,47 @@
-"""The walk from a few objects to all that they hold, remembered: the second time it is checked, not walked again.
+"""A walk remembered: the second time it is checked, not walked again.
 
-A plan says only where things stand, by the identity of everything that was read, and so keeps nothing of the user's
-alive. A check reads all holders again and compares, in C: a fifth of a millisecond for a ResNet-50.
+A plan says only where things stand, and so keeps nothing of the user's alive. All that was found stands in one flat
+list, place after place; what is read alike is read in one round, in C. The structure is the same if all types are, all
+sizes, and the identities of what has more behind it; numbers and tensors may change.
 """
 
 from __future__ import annotations
 
-import sys
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import itemgetter
+from itertools import chain, groupby
+from operator import is_, itemgetter
 from typing import Any, NamedTuple
 
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from . import search
-from .search import Kind, Part
+from .holders import Kind, Part, label
+from .search import Root
+from .walk import Walk, Where
 
 REMEMBERED = 16  # plans: sets of models in use at once
-_OF_MODULES = ("_parameters", "_buffers", "_modules")
-_EMPTIABLE = (dict, OrderedDict, list, set, deque)
-Root = tuple[str, Any]  # a name for messages, and the object
+Pick = Callable[[Sequence[Any]], Sequence[Any]]
 
 
-class Place(NamedTuple):
-    """A holder, and what of it is protected."""
+class Round(NamedTuple):
+    """Places in a row that are read alike."""
 
-    parent: int  # the place that holds its owner (-1: the roots), and where in it
-    offset: int
-    cls: type  # of the owner
+    owners: Pick  # out of the flat list
+    classes: list[type]  # of the owners
     part: Part
-    name: str  # of the owner
-    kept: bool  # put back after the block
-    inside: bool  # of a module
-    parameters: bool  # holds a module's parameters
-    members: bool  # is a module's own dict of these, of buffers or of submodules
+    keyed: Callable[[Any], Iterator[Any]] | None  # goes through keys, where these are put back
+
+    def holders(self, flat: Sequence[Any]) -> Iterable[Any]:
+        """What is read."""
+        owners = self.owners(flat)
+        return map(self.part.holder, owners) if self.part.holder else owners
+
+    def read(self, flat: Sequence[Any], into: list[Any]) -> list[int]:
+        """Add all values to ``into``, and give the number in each place."""
+        held = [*map(self.part.read, self.holders(flat))]
+        into += _chain(held)
+        return [*map(len, held)]
 
 
 class Standing(NamedTuple):
@@ -43,231 +49,147 @@ class Standing(NamedTuple):
 
     owner: int  # positions in the flat list
     kind: Kind
-    holder: Callable[[Any], Any]
+    part: Part
     start: int  # of its first value
     positions: list[int]
-    inside: bool  # of a module
-
-
-class _Found(NamedTuple):
-    """Something on the way, and where it stands."""
-
-    place: int
-    offset: int
-    name: str
-    thing: Any
-    depth: int = 0
-    kept: bool = False
-    inside: bool = False
-    parameters: bool = False
-    members: bool = False  # a module's own dict of parameters, buffers or submodules
 
 
 class Plan:
     """Where things stand, from some roots on. ``read`` checks it; None says that it has to be made anew."""
 
     def __init__(self, roots: Sequence[Root]) -> None:
-        self.places: list[Place] = []
-        self._values: list[list[int]] = []  # of each place: the identities of what it holds
-        self._tensors: list[list[int]] = []  # of each place: which values are stood in for
-        self._empty: list[tuple[int, int]] = []  # (place, offset) of containers without contents
-        self._large: list[Place] = []  # neither searched nor checked, but put back
-        self._lazy: list[tuple[int, int]] = []  # modules whose first forward has still to initialise them
-        self._wrappers: list[tuple[int, int]] = []
-        self._sharded = self.modules = False
-        self._owned: set[tuple[int, int]] = set()
-        self._atoms: list[list[Any]] = []  # of each place; kept alive, so that no identity is used twice
-        self._roots = len(roots)
-        self._root_ids = [id(thing) for _, thing in roots]
-        self._walk(roots)
+        self._names, self._roots = [name for name, _ in roots], [type(thing) for _, thing in roots]
+        self._walk = Walk([thing for _, thing in roots])
+        self.places, self.modules = self._walk.places, self._walk.modules
         self._arrange()
 
     def read(self, roots: Sequence[Any]) -> list[Any] | None:
-        """Everything, flat and in order, if it is what it was, or differs only in numbers and tensors."""
+        """Everything, flat and in order, if the structure is what it was."""
         flat = self._flat(roots)
-        if flat is None or [*map(id, flat)] != self._ids:
-            flat = self._flat(roots) if self._changed(roots) else None
-        return None if flat is None or any(self.empties(flat)) else flat
-
-    def again(self, flat: list[Any]) -> list[Any]:
-        """What the owners in ``flat`` hold now."""
-        now = flat[: self._roots]
-        for at, _, read in self._reads:
-            now += read(flat[at])
-        return now
-
-    def at(self, place: int, offset: int) -> int:
-        """The position in the flat list."""
-        return (self.starts[place] if place >= 0 else 0) + offset
-
-    def owner(self, place: Place) -> int:
-        """The position of its owner in the flat list."""
-        return self.at(place.parent, place.offset)
-
-    def _flat(self, roots: Sequence[Any]) -> list[Any] | None:
-        flat = list(roots)
-        for at, cls, read in self._reads:
-            if at >= len(flat) or type(flat[at]) is not cls:
-                return None
-            flat += read(flat[at])
+        if flat is None and self._took_over(roots):
+            flat = self._flat(roots)
         return flat
 
-    def _changed(self, roots: Sequence[Any]) -> bool:
-        """Take over what changed without a change of structure. False: there is one."""
-        held: list[list[Any]] = []
-        for i, place in enumerate(self.places):
-            source = roots if place.parent < 0 else held[place.parent]
-            if place.offset >= len(source) or type(source[place.offset]) is not place.cls:
-                return False
-            values, old = [*place.part.read(source[place.offset])], self._values[i]
-            held.append(values)
-            if [*map(id, values)] == old:
-                continue
-            for j in range(max(len(values), len(old))):
-                same = j < len(old) and j < len(values) and id(values[j]) == old[j]
-                if not same and ((i, j) in self._owned or (j < len(values) and not _leaf(values[j]))):
-                    return False
-            self._note(i, values)
-        self._arrange()
-        return True
+    def still(self, flat: list[Any]) -> bool:
+        """Whether everything that the owners in ``flat`` hold is as it was when that was read, keys aside."""
+        now: list[Any] = flat[: len(self._names)]
+        sizes: list[int] = []
+        for part in self._rounds:
+            sizes += part.read(flat, now)
+        return sizes == self._sizes and all(map(is_, now, flat)) and not any(self._empty(flat))
 
-    def _note(self, i: int, values: list[Any]) -> None:
-        place = self.places[i]
-        stands = place.kept and place.part.kind is not None and not place.parameters
-        self._values[i] = [*map(id, values)]
-        self._tensors[i] = [j for j, value in enumerate(values) if _holds_tensor(value)] if stands else []
-        self._atoms[i] = [value for value in values if type(value) in search.ATOMS]
-
-    def _walk(self, roots: Sequence[Root]) -> None:
-        seen: set[int] = set()
-        todo = deque(_Found(-1, i, name, thing) for i, (name, thing) in enumerate(roots))
-        classes: set[type] = set()
-        while todo:
-            found = todo.popleft()
-            if id(found.thing) in seen or found.depth > search.DEEPEST:
-                continue
-            seen.add(id(found.thing))
-            cls = type(found.thing)
-            body, module = search.is_body(cls), issubclass(cls, nn.Module)
-            found = found._replace(kept=found.kept or body, inside=found.inside or module)
-            if module:
-                self.modules = True
-                found = self._look_at_module(found._replace(depth=0))
-            elif cls in _EMPTIABLE and found.kept and not found.thing:
-                self._empty.append((found.place, found.offset))
-                continue
-            for part in search.parts(found.thing):
-                todo += self._add(found, part)
-            if body and cls not in classes:  # what its class names is looked for once a class
-                classes.add(cls)
-                if search.CLASS.read(found.thing):
-                    todo += self._add(found._replace(kept=False), search.CLASS)
-
-        if self._sharded:  # FSDP2 swaps whole parameters for sharded ones, and keeps its own count
-            self.places = [p._replace(kept=p.kept and not p.parameters) for p in self.places]
-
-    def _look_at_module(self, found: _Found) -> _Found:
-        where = found.place, found.offset
-        own = search.MODULE_DICT(found.thing)
-        held = [v for key in _OF_MODULES[:2] if type(own.get(key)) is dict for v in own[key].values()]
-        if any(issubclass(type(v), search.UNINITIALISED) for v in held):
-            self._lazy.append(where)  # its first forward is to stay, and is as good as any other
-            found = found._replace(kept=False)
-        if issubclass(type(found.thing), DistributedDataParallel):
-            self._wrappers.append(where)
-        fsdp = sys.modules.get("torch.distributed.fsdp")
-        self._sharded |= issubclass(type(found.thing), getattr(fsdp, "FSDPModule", ()))
+    def keys(self, flat: list[Any]) -> list[Any]:
+        """All keys of dicts that are put back, in order."""
+        found: list[Any] = []
+        for part in self._rounds:
+            if part.keyed:
+                found += _chain(map(part.keyed, part.holders(flat)))
         return found
 
-    def _add(self, found: _Found, part: Part) -> Iterator[_Found]:
-        """Note a place, and give what is found there."""
-        at, offset, name, thing, depth, *flags = found
-        cls = type(thing)
-        place = Place(at, offset, cls, part, name, *flags)
-        if not part.searched:
-            if found.kept:
-                self._large.append(place)
-            return
-        values, index = [*part.read(thing)], len(self.places)
-        self.places.append(place)
-        self._values.append([])
-        self._tensors.append([])
-        self._atoms.append([])
-        self._note(index, values)
-        module = part.attributes and issubclass(cls, nn.Module)
-        names = search.labels(name, thing, part, len(values), found.members)
-        for j, (label, value) in enumerate(zip(names, values, strict=False)):
-            if _leaf(value):
-                continue
-            child = _Found(index, j, label, value, depth + 1, found.kept, found.inside)
-            key = label.rpartition(".")[2]
-            if module and key in _OF_MODULES:
-                child = child._replace(name=name, depth=0, parameters=key == "_parameters", members=True)
-            if any(True for _ in search.parts(value)):
-                self._owned.add((index, j))
-                yield child
+    def at(self, where: Where) -> int:
+        """The position in the flat list."""
+        place, offset = where
+        return (self.starts[place] if place >= 0 else 0) + offset
 
-    def _arrange(self) -> None:
-        """Positions in the flat list, and the reads in the order that fills it."""
-        self.starts: list[int] = []
-        end = self._roots
-        for values in self._values:
-            self.starts.append(end)
-            end += len(values)
-        self._ids = self._root_ids + [i for values in self._values for i in values]
-        self._reads = [(self.owner(p), p.cls, p.part.read) for p in self.places]
-        empty = [self.at(*where) for where in self._empty]
-        self.empties: Callable[[list[Any]], Iterable[Any]] = (
-            itemgetter(*empty) if len(empty) > 1 else lambda flat: [flat[i] for i in empty]
-        )
-        self.wrappers = [self.at(*where) for where in self._wrappers]
-        self.lazy = [self.at(*where) for where in self._lazy]
-        self.bodies = [self.owner(p) for p in self.places if p.part.attributes]
-        self.large = [(self.owner(p), p.part.kind, p.part.read) for p in self._large if p.part.kind]
-        self.parameters: list[int] = []
-        self.standing: list[Standing] = []
-        self.keyed: list[tuple[int, Callable[[Any], Any]]] = []
-        for i, (place, start) in enumerate(zip(self.places, self.starts, strict=True)):
-            owner, part = self.owner(place), place.part
-            if place.parameters:
-                self.parameters += range(start, start + len(self._values[i]))
-            if place.kept and part.kind and part.holder:
-                if part.kind.keyed:
-                    self.keyed.append((owner, part.holder))
-                if self._tensors[i]:
-                    positions = [start + j for j in self._tensors[i]]
-                    self.standing.append(Standing(owner, part.kind, part.holder, start, positions, place.inside))
-
-    def kept(self, flat: list[Any]) -> Iterator[tuple[Kind, Any, list[Any]]]:
-        """Each holder to put back, and what it held."""
-        for place, start, values in zip(self.places, self.starts, self._values, strict=True):
-            if place.kept and place.part.kind and place.part.holder:
-                holder = place.part.holder(flat[self.owner(place)])
-                yield place.part.kind, holder, flat[start : start + len(values)]
-        for where in self._empty:
-            holder = flat[self.at(*where)]
+    def written(self, flat: list[Any]) -> Iterator[tuple[Kind, Any, list[Any]]]:
+        """Each holder to put back, and what it held, in the order of ``keys``."""
+        for place, start, size in zip(self.places, self.starts, self._sizes, strict=True):
+            if place.kept and place.part.kind:
+                holder = place.part.holder_in(flat[self.at(place.owner)])
+                yield place.part.kind, holder, flat[start : start + size]
+        for holder in self._empty(flat):
             kind = next(search.parts(holder)).kind
             assert kind is not None
             yield kind, holder, []
 
     def names(self, flat: list[Any]) -> list[str]:
         """What to call everything in the flat list, for messages."""
-        names = ["model"] * self._roots
-        for place, values in zip(self.places, self._values, strict=True):
-            names += search.labels(place.name, flat[self.owner(place)], place.part, len(values), place.members)
+        names = [*self._names]
+        for i in range(len(self.places)):
+            names += self.labels(i, names, flat)
         return names
 
+    def labels(self, i: int, names: list[str], flat: list[Any]) -> list[str]:
+        """What to call all that place ``i`` holds now; ``names`` has at least what stands before it."""
+        place = named = self.places[i]
+        while named.members:  # what a module's own dicts hold is called by the module
+            named = self.places[named.owner[0]]
+        thing = flat[self.at(place.owner)]
+        return label(names[self.at(named.owner)], thing, place.part, self._sizes[i], place.members)
 
-def _leaf(value: Any) -> bool:
-    """Whether nothing more is behind it."""
-    return value is search.UNSET or type(value) in search.ATOMS or issubclass(type(value), Tensor)
+    def _flat(self, roots: Sequence[Any]) -> list[Any] | None:
+        flat = list(roots)
+        sizes: list[int] = []
+        for part in self._rounds:
+            try:
+                owners = part.owners(flat)
+            except IndexError:
+                return None
+            if not all(map(is_, map(type, owners), part.classes)):
+                return None
+            sizes += part.read(flat, flat)
+        same = (
+            sizes == self._sizes
+            and all(map(is_, map(type, flat), self._types))
+            and [*map(id, self._fixed(flat))] == self._fixed_ids
+            and not any(self._empty(flat))
+        )
+        return flat if same else None
 
+    def _took_over(self, roots: Sequence[Any]) -> bool:
+        """Take over what changed without a change of structure. False: there is one."""
+        held: list[list[Any]] = []
+        for place in self.places:
+            at, offset = place.owner
+            source = roots if at < 0 else held[at]
+            if offset >= len(source) or type(source[offset]) is not place.cls:
+                return False
+            held.append(place.part.values(source[offset]))
+            fixed = place.fixed
+            place.hold(held[-1])
+            if place.fixed != fixed:
+                return False
+        self._arrange()
+        return True
 
-def _holds_tensor(value: Any) -> bool:
-    """A tensor, or a tuple with one: a tuple cannot be written to, so that it is stood in for whole."""
-    if issubclass(type(value), tuple):
-        return any(map(_holds_tensor, tuple.__iter__(value)))
-    return issubclass(type(value), Tensor)
+    def _arrange(self) -> None:
+        """Positions in the flat list, and the rounds that fill it."""
+        places, walk = self.places, self._walk
+        self._sizes = [len(place.types) for place in places]
+        self.starts = [len(self._names)]
+        for size in self._sizes:
+            self.starts.append(self.starts[-1] + size)
+        self.starts.pop()
+        self._rounds = []
+        for _, group in groupby(places, lambda p: (p.level, p.kept, p.part.read, p.part.holder)):
+            row = [*group]
+            part, owners = row[0].part, [self.at(place.owner) for place in row]
+            keyed = part.kind.keyed if row[0].kept and part.kind else None
+            self._rounds.append(Round(_pick(owners), [place.cls for place in row], part, keyed))
+        starts = [*zip(self.starts, places, strict=True)]
+        fixed = [(start + j, identity) for start, p in starts for j, identity in p.fixed.items()]
+        fixed += [(start + j, id(constant)) for start, p in starts for j, constant in p.constants.items()]
+        self._fixed, self._fixed_ids = _pick([at for at, _ in fixed]), [identity for _, identity in fixed]
+        self._types = [*self._roots, *_chain(place.types for place in places)]
+        self._empty = _pick([start + j for start, place in starts for j in place.empty])
+        self.lazy, self.wrappers = [*map(self.at, walk.lazy)], [*map(self.at, walk.wrappers)]
+        self.bodies = [self.at(place.owner) for place in places if place.part.attributes]
+        self.large = [(self.at(place.owner), place.part) for place in walk.large]
+        trained = [start + j for start, place in starts if place.parameters for j in range(len(place.types))]
+        self.trained = [at for at in trained if issubclass(self._types[at], Tensor)]
+        self.parameters = _pick(self.trained)
+        self.standing: list[Standing] = []
+        inside, self.others = [], []
+        for start, place in starts:
+            positions = [start + j for j in place.tensors]
+            if positions and place.part.kind:
+                self.standing.append(Standing(self.at(place.owner), place.part.kind, place.part, start, positions))
+            for at in positions:
+                if place.inside and issubclass(self._types[at], Tensor):
+                    inside.append(at)
+                else:
+                    self.others.append((at, place.inside))
+        self.tensors = _pick(inside)
 
 
 class Plans:
@@ -292,32 +214,9 @@ class Plans:
         return plan, flat
 
 
-def reachable(roots: Sequence[Any]) -> tuple[list[Root], list[tuple[str, Tensor]]]:
-    """What ``roots`` lead to, each with a name: modules and helper objects, where a plan begins, and tensors.
+def _pick(positions: list[int]) -> Pick:
+    """Gets what stands at ``positions`` of a list."""
+    return itemgetter(*positions) if len(positions) > 1 else lambda flat: [flat[at] for at in positions]
 
-    Functions are new in every step, and so are the tuples and lists that they capture: this short way is walked each
-    time, and the long one, behind the modules and objects, is remembered.
-    """
-    bodies: list[Root] = []
-    tensors: list[tuple[str, Tensor]] = []
-    seen: set[int] = set()
-    todo = deque((search.root_name(thing), thing, 0) for thing in roots)
-    looked_at = 0
-    while todo:
-        name, thing, depth = todo.popleft()
-        cls = type(thing)
-        if id(thing) in seen or depth > search.DEEPEST or cls in search.ATOMS:
-            continue
-        seen.add(id(thing))
-        looked_at += 1
-        if search.is_body(cls):
-            bodies.append((name, thing))
-        elif issubclass(cls, Tensor):
-            tensors.append((name, thing))
-        elif looked_at < search.MOST:
-            for part in search.parts(thing):
-                if part.searched:
-                    values = [*part.read(thing)]
-                    names = search.labels(name, thing, part, len(values))
-                    todo += zip(names, values, [depth + 1] * len(values), strict=False)
-    return bodies, tensors
+
+_chain = chain.from_iterable

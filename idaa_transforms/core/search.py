@@ -1,8 +1,8 @@
-"""What a closure holds: modules, helper objects and containers, found without running any code of theirs.
+"""What a closure leads to: modules, helper objects and containers, found without running any code of theirs.
 
-Everything is read from the raw dictionaries, cells and slots, by the methods of the built-in types themselves: no
-property, no ``__len__``, ``__iter__``, ``__getattr__`` or ``__class__`` of a user's is ever asked. A config that
-interpolates, a mapping that loads its items from disk, and an object that raises whenever it is touched are passed by.
+:func:`parts` gives all sides of an object where something may be held, read from raw dictionaries, cells and slots. A
+config that interpolates, a mapping that loads its items from disk, and an object that raises whenever it is touched are
+passed by. :func:`reachable` follows functions and what they capture to the modules and objects behind them.
 """
 
 from __future__ import annotations
@@ -11,115 +11,18 @@ import functools
 import re
 import sys
 import types
-import weakref
-from argparse import Namespace
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .holders import ATOMS, CONTAINERS, UNSET, WITH_ATTRIBUTES, Part, attributes, label, slots
+
 LARGEST, LARGEST_KEPT, DEEPEST, MOST = 256, 2**16, 8, 4096  # data is no place to look for a model
-UNINITIALISED = nn.UninitializedParameter.__mro__[1]  # what lazy modules' parameters and buffers have in common
-UNSET = object()  # an empty slot or cell
+Root = tuple[str, Any]  # a name for messages, and the object
 
-Read = Callable[[Any], Iterable[Any]]
-
-
-class Kind(NamedTuple):
-    """How to read and write one kind of holder."""
-
-    values: Callable[[Any], Iterable[Any]]
-    keys: Callable[[Any], list[Any]]
-    put: Callable[[Any, Any, Any], None]  # holder, key, value
-    refill: Callable[[Any, list[Any], list[Any]], None]  # holder, keys, values
-    keyed: bool = False  # a dict: its keys are its own
-
-
-class Part(NamedTuple):
-    """One side of an object: its attributes, its slots, its items."""
-
-    read: Read  # values, in an order that is the same from call to call; TypeError for an object of another type
-    holder: Callable[[Any], Any] | None = None  # what is written to
-    kind: Kind | None = None  # None: is searched only
-    attributes: bool = False
-    searched: bool = True
-    labels: Callable[[Any], list[str]] | None = None  # names of what a function holds
-
-
-def _refill_dict(base: Any) -> Callable[[Any, list[Any], list[Any]], None]:
-    def refill(holder: Any, keys: list[Any], values: list[Any]) -> None:
-        base.clear(holder)
-        for key, value in zip(keys, values, strict=True):
-            base.__setitem__(holder, key, value)
-
-    return refill
-
-
-def _refill_list(base: Any, add: Any) -> Callable[[Any, list[Any], list[Any]], None]:
-    def refill(holder: Any, keys: list[Any], values: list[Any]) -> None:
-        base.clear(holder)
-        add(holder, values)
-
-    return refill
-
-
-def _put_slot(holder: Any, slot: Any, value: Any) -> None:
-    if value is not UNSET:
-        slot.__set__(holder, value)
-    elif _slot(slot, holder) is not UNSET:
-        slot.__delete__(holder)
-
-
-def _refill_slots(holder: Any, slots: list[Any], values: list[Any]) -> None:
-    for slot, value in zip(slots, values, strict=True):
-        _put_slot(holder, slot, value)
-
-
-def _put_set(holder: set[Any], old: Any, value: Any) -> None:
-    set.discard(holder, old)
-    set.add(holder, value)
-
-
-def _slot(slot: Any, thing: Any) -> Any:
-    try:
-        return slot.__get__(thing)
-    except AttributeError:
-        return UNSET
-
-
-DICT = Kind(dict.values, list, dict.__setitem__, _refill_dict(dict), keyed=True)
-
-
-def _plain(thing: Any) -> Any:
-    return thing
-
-
-def _of_dict(base: Any) -> Part:
-    kind = Kind(base.values, lambda d: [*base.keys(d)], base.__setitem__, _refill_dict(base), keyed=True)
-    return Part(base.values, _plain, kind)
-
-
-def _of_list(base: Any) -> Part:
-    kind = Kind(base.__iter__, lambda x: [*range(base.__len__(x))], base.__setitem__, _refill_list(base, base.extend))
-    return Part(base.__iter__, _plain, kind)
-
-
-SET = Kind(set.__iter__, lambda s: [*set.__iter__(s)], _put_set, _refill_list(set, set.update))
-_CONTAINERS: dict[type, Part] = {
-    OrderedDict: _of_dict(OrderedDict),
-    dict: _of_dict(dict),
-    list: _of_list(list),
-    deque: _of_list(deque),
-    set: Part(set.__iter__, _plain, SET),
-    tuple: Part(tuple.__iter__),
-    frozenset: Part(frozenset.__iter__),
-}
-ATOMS = frozenset(
-    {type(None), bool, int, float, complex, str, bytes, type(...), range, slice, object, torch.dtype, torch.device}
-    | {torch.Size, torch.memory_format, torch.layout, types.BuiltinFunctionType, types.CodeType, weakref.ref}
-)
 _MRO, _VARS = type.__dict__["__mro__"].__get__, type.__dict__["__dict__"].__get__
 MODULE_DICT: Callable[[Any], dict[str, Any]] = _VARS(nn.Module)["__dict__"].__get__
 _NAMESPACE = _VARS(types.ModuleType)["__dict__"].__get__
@@ -132,7 +35,7 @@ _LIBRARIES = sys.stdlib_module_names | set(
     )
 )
 _DATA = (torch.optim.Optimizer, torch.utils.data.Dataset, torch.utils.data.DataLoader, torch.utils.data.Sampler)
-_NO_BODIES = (Tensor, types.ModuleType, type, functools.partial, *_CONTAINERS, *_DATA)
+_NO_BODIES = (Tensor, types.ModuleType, type, functools.partial, *CONTAINERS, *_DATA)
 CALLS = frozenset({"forward", "__call__"})
 
 
@@ -145,7 +48,7 @@ def parts(thing: Any) -> Iterator[Part]:
     if cls in ATOMS or issubclass(cls, Tensor | types.ModuleType | type):
         return
     if issubclass(cls, nn.Module):
-        yield Part(lambda m: MODULE_DICT(m).values(), MODULE_DICT, DICT, attributes=True)
+        yield attributes(MODULE_DICT)
         yield from _slots(cls)
     elif issubclass(cls, types.FunctionType):
         yield Part(lambda f: f.__dict__.values())  # __wrapped__ of decorators, the original of torch.compile
@@ -157,11 +60,11 @@ def parts(thing: Any) -> Iterator[Part]:
         yield Part(_of_partial)
     elif issubclass(cls, staticmethod | classmethod):
         yield Part(lambda f: [f.__func__])
-    elif container := next((c for c in _CONTAINERS if issubclass(cls, c)), None):
+    elif container := next((c for c in CONTAINERS if issubclass(cls, c)), None):
         size = container.__len__(thing)  # type: ignore[attr-defined]
         if size <= LARGEST_KEPT:
-            yield _CONTAINERS[container]._replace(searched=size <= LARGEST)
-        if cls not in _CONTAINERS:
+            yield CONTAINERS[container]._replace(searched=size <= LARGEST)
+        if cls not in CONTAINERS:
             yield from _attributes(cls)
     elif is_body(cls):
         yield from _attributes(cls)
@@ -171,14 +74,43 @@ def parts(thing: Any) -> Iterator[Part]:
 
 def is_body(cls: type) -> bool:
     """Whether objects of ``cls`` have attributes of their own that are the user's: modules, and helper objects."""
-    if issubclass(cls, nn.Module | types.SimpleNamespace | Namespace):
-        return True
-    return not in_library(cls) and not issubclass(cls, _NO_BODIES)
+    return issubclass(cls, WITH_ATTRIBUTES) or (not in_library(cls) and not issubclass(cls, _NO_BODIES))
 
 
 def root_name(thing: Any) -> str:
     """What to call a root."""
     return "model" if issubclass(type(thing), nn.Module) else "loss_fn"
+
+
+def reachable(roots: Sequence[Any]) -> tuple[list[Root], list[tuple[str, Tensor]]]:
+    """What ``roots`` lead to, each with a name: modules and helper objects, where a plan begins, and tensors.
+
+    Functions are new in every step, and so are the tuples and lists that they capture: this short way is walked each
+    time, and the long one, behind the modules and objects, is remembered.
+    """
+    bodies: list[Root] = []
+    tensors: list[tuple[str, Tensor]] = []
+    seen: set[int] = set()
+    todo = deque((root_name(thing), thing, 0) for thing in roots)
+    looked_at = 0
+    while todo:
+        name, thing, depth = todo.popleft()
+        cls = type(thing)
+        if id(thing) in seen or depth > DEEPEST or cls in ATOMS:
+            continue
+        seen.add(id(thing))
+        looked_at += 1
+        if is_body(cls):
+            bodies.append((name, thing))
+        elif issubclass(cls, Tensor):
+            tensors.append((name, thing))
+        elif looked_at < MOST:
+            for part in parts(thing):
+                if part.searched:
+                    values = part.values(thing)
+                    names = label(name, thing, part, len(values))
+                    todo += zip(names, values, [depth + 1] * len(values), strict=False)
+    return bodies, tensors
 
 
 def members(thing: Any, names: Iterable[str]) -> list[Any]:
@@ -239,22 +171,9 @@ def in_library(cls: type) -> bool:
     return type(name) is not str or name.split(".")[0] in _LIBRARIES
 
 
-def labels(name: str, thing: Any, part: Part, count: int, members: bool = False) -> list[str]:
-    """What to call the values of ``part``, for messages. ``members``: it is a module's own dict."""
-    if part.labels:
-        return part.labels(thing)
-    if part.kind is None or part.holder is None:
-        return [name] * count
-    keys = part.kind.keys(part.holder(thing))
-    if part.attributes or members:
-        keys = [key.__name__ if type(key) is types.MemberDescriptorType else key for key in keys]
-        return [f"{name}.{key if type(key) is str else '...'}" for key in keys]
-    return [f"{name}[{key!r}]" if type(key) in (str, int) else f"{name}[...]" for key in keys]
-
-
 def _attributes(cls: type) -> Iterator[Part]:
     if own := _dict_of(cls):
-        yield Part(lambda x: own(x).values(), own, DICT, attributes=True)
+        yield attributes(own)
     yield from _slots(cls)
 
 
@@ -268,16 +187,15 @@ def _dict_of(cls: type) -> Callable[[Any], dict[str, Any]] | None:
 
 
 def _slots(cls: type) -> Iterator[Part]:
-    slots = [
+    found = [
         slot
         for base in _MRO(cls)
         if not in_library(base)
         for slot in _VARS(base).values()
         if type(slot) is types.MemberDescriptorType
     ]
-    if slots:
-        values = lambda x: [_slot(slot, x) for slot in slots]  # noqa: E731
-        yield Part(values, _plain, Kind(values, lambda x: slots, _put_slot, _refill_slots), attributes=True)
+    if found:
+        yield slots(found)
 
 
 def _held(f: types.FunctionType) -> list[tuple[str, Any]]:

@@ -1,7 +1,8 @@
 """What keeps the user's model untouched: a closure works on stand-ins, and what it sets is put back.
 
-``search`` reads what a closure holds without running code of its, ``plan`` remembers the walk, ``standins`` copies
-tensors, ``strict`` tells what had changed. Here it is put up and taken down again.
+``search`` finds what a closure holds, without running code of its, by the means of ``holders``; ``walk`` goes through
+all of it, and ``plan`` remembers the way; ``standins`` copies tensors; ``strict`` tells what had changed. Here the
+shield is put up and taken down again.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import islice
 from operator import is_
 from typing import Any
 
 from torch import Tensor
 
 from . import search
-from .plan import Plan, Plans, Root, reachable
-from .search import Kind
+from .holders import SET, Kind
+from .plan import Plan, Plans
+from .search import Root, reachable
 from .standins import keep, stand_ins
 from .strict import ClosureMutationWarning, Watch
 
@@ -61,24 +63,27 @@ class Shield:
         bodies, captured = reachable(roots)
         self._grads: list[tuple[Tensor, Tensor | None, bool]] = []
         self._written: list[tuple[Kind, Any, Any, Any]] = []  # kind, holder, key, original
-        self._copies: list[tuple[int, Tensor, Tensor]] = []  # where, original, stand-in
+        self._copies: list[tuple[Tensor, Tensor]] = []  # original, stand-in
         self._forwards: list[tuple[dict[str, Any], Any]] = []
         self._plan, self._flat, self._mine = _claim(bodies)
-        self._dicts = [holder(self._flat[at]) for at, holder in self._plan.keyed]
-        self._dicts += [self._flat[at] for at, kind, _ in self._plan.large if kind.keyed]
-        self._keys = [[*dict.__iter__(d)] for d in self._dicts]
-        self._large = [(kind, self._flat[at], [*read(self._flat[at])]) for at, kind, read in self._plan.large]
+        self._keys = self._plan.keys(self._flat)
+        self._large = [
+            (part.kind, holder := part.holder_in(self._flat[at]), part.kind.keys(holder), [*part.read(holder)])
+            for at, part in self._plan.large
+            if part.kind
+        ]
         self._lazy = [(own := search.MODULE_DICT(self._flat[at]), own.get("training")) for at in self._plan.lazy]
         self._watch = Watch(self._plan, self._flat, captured) if strict else None
 
     def up(self) -> None:
         """Take gradients away, and put stand-ins in the place of tensors."""
         flat, plan = self._flat, self._plan
-        parameters = {id(p): p for at in plan.parameters if issubclass(type(p := flat[at]), Tensor)}
+        parameters = {id(p): p for p in plan.parameters(flat)}
         for p in parameters.values():
             if p.is_leaf:
-                self._grads.append((p, p.grad, p.requires_grad))
-                if p.grad is not None:
+                grad = p.grad
+                self._grads.append((p, grad, p.requires_grad))
+                if grad is not None:
                     p.grad = None  # so that a closure that calls backward() adds to nothing of the user's
         self._stand_in(parameters)
         for at in plan.wrappers:
@@ -114,8 +119,7 @@ class Shield:
                 kind.put(holder, key, original)
             except IndexError:  # the block made the list shorter, which the comparison below sees
                 continue
-        for _, original, stand_in in self._copies:
-            keep(original, stand_in)
+        keep(self._copies)
         for own, mode in self._lazy:
             own["training"] = mode
         if not self._is_as_before():
@@ -127,41 +131,40 @@ class Shield:
 
     def _stand_in(self, parameters: dict[int, Tensor]) -> None:
         flat, plan = self._flat, self._plan
-        places: dict[int, int] = {}
-        originals: dict[int, Tensor] = {}
-        for standing in plan.standing:
-            for at in standing.positions:
-                for tensor in _tensors(flat[at]):
-                    key = id(tensor)
-                    if key not in originals and key not in parameters and (standing.inside or not _is_data(tensor)):
-                        originals[key], places[key] = tensor, at
+        inside = plan.tensors(flat)
+        originals: dict[int, Tensor] = dict(zip(map(id, inside), inside, strict=True))
+        for at, is_inside in plan.others:
+            originals |= {id(t): t for t in _tensors(flat[at]) if is_inside or not _is_data(t)}
+        for key in originals.keys() & parameters.keys():
+            del originals[key]
         by = stand_ins([*originals.values()])
-        self._copies = [(places[key], originals[key], stand_in) for key, stand_in in by.items()]
-        for owner, kind, holder_of, start, positions, _ in plan.standing:
-            holder = holder_of(flat[owner])
+        self._copies = [(originals[key], stand_in) for key, stand_in in by.items()]
+        for owner, kind, part, start, positions in plan.standing:
+            holder = part.holder_in(flat[owner])
             keys = kind.keys(holder)
             for at in positions:
-                value = _swapped(flat[at], by)
-                if value is not flat[at]:
-                    kind.put(holder, keys[at - start], value)
-                    self._written.append((kind, holder, value if kind is search.SET else keys[at - start], flat[at]))
+                original, key = flat[at], keys[at - start]
+                value = _swapped(original, by)
+                if value is not original:
+                    kind.put(holder, key, value)
+                    self._written.append((kind, holder, value if kind is SET else key, original))
 
     def _is_as_before(self) -> bool:
-        now, flat = self._plan.again(self._flat), self._flat
         return (
-            _same(now, flat)
-            and [*map(dict.__len__, self._dicts)] == [*map(len, self._keys)]
-            and all(map(is_, _chain(map(dict.__iter__, self._dicts)), _chain(self._keys)))
-            and not any(self._plan.empties(flat))
-            and all(_same(kind.values(holder), old) for kind, holder, old in self._large)
+            self._plan.still(self._flat)
+            and _same(self._plan.keys(self._flat), self._keys)
+            and all(_same(kind.keys(at), keys) and _same(kind.values(at), old) for kind, at, keys, old in self._large)
         )
 
     def _put_back(self) -> None:
-        keys = dict(zip(map(id, self._dicts), self._keys, strict=True))
-        for kind, holder, before in (*self._plan.kept(self._flat), *self._large):
+        keys = iter(self._keys)
+        held = [
+            (kind, holder, [*islice(keys, len(before))] if kind.keyed else kind.keys(holder), before)
+            for kind, holder, before in self._plan.written(self._flat)
+        ]
+        for kind, holder, old_keys, before in (*held, *self._large):
             now_keys = kind.keys(holder)
-            old_keys = keys.get(id(holder), now_keys if before else [])
-            if kind is search.SET or not _same(now_keys, old_keys) or len(before) != len(now_keys):
+            if kind is SET or not _same(now_keys, old_keys) or len(before) != len(now_keys):
                 kind.refill(holder, old_keys, before)
                 continue
             for key, now, old in zip(now_keys, [*kind.values(holder)], before, strict=True):
@@ -207,8 +210,10 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _swapped(value: Any, by: dict[int, Tensor]) -> Any:
     """``value`` with stand-ins: itself, where there are none for it."""
-    if not issubclass(type(value), tuple):
+    if issubclass(type(value), Tensor):
         return by.get(id(value), value)
+    if not issubclass(type(value), tuple):
+        return value
     old = [*tuple.__iter__(value)]
     new = [_swapped(part, by) for part in old]
     return value if _same(old, new) else tuple.__new__(type(value), new)
@@ -222,6 +227,3 @@ def _same(a: Iterable[Any], b: Iterable[Any]) -> bool:
     """Whether both hold the same objects in the same order."""
     a, b = [*a], [*b]
     return len(a) == len(b) and all(map(is_, a, b))
-
-
-_chain = chain.from_iterable

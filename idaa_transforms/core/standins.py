@@ -1,10 +1,13 @@
 """What a closure works on in place of the user's tensors, so that these are never written.
 
-A stand-in has the values, strides and ``requires_grad`` of its original and belongs to no graph. On the CPU it is made
-anew for each block. On CUDA it is kept for as long as its original lives and filled again: CUDA graphs record
-addresses, and would record a model anew for every address they meet, up to a limit where they give up. One address for
-training and one for attacks makes two recordings. ``torch.compile`` without them compares no addresses, and compiles
-nothing anew.
+A stand-in has the values, strides and ``requires_grad`` of its original and belongs to no graph. Tensors that share
+memory have stand-ins that share memory, where these can be made from one copy of it.
+
+Some are kept for as long as their originals live, and filled again for each block. Large ones on the CPU, since fresh
+memory costs more than the copy: the price is as much memory as the original takes. On CUDA all, since CUDA graphs
+record addresses, and would record a model anew for every address they meet, up to a limit where they give up. One
+address for training and one for attacks makes two recordings. ``torch.compile`` without them compares no addresses, and
+compiles nothing anew. One that a graph still needs is left to it, and another is made.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .search import UNINITIALISED
+from .holders import UNINITIALISED
 
+KEPT_FROM = 2**17  # bytes; from here on the C library's allocator asks for fresh pages
 _kept: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}  # by the identity of the original
 
 
@@ -26,9 +30,13 @@ def stand_ins(originals: Sequence[Tensor]) -> dict[int, Tensor]:
     found: dict[int, Tensor] = {}
     refill: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, Tensor]]] = defaultdict(list)
     with torch.no_grad():
+        if any(type(tensor) is Tensor and tensor._is_view() for tensor in originals):
+            found = _sharing(originals)
         for tensor in originals:
+            if id(tensor) in found:
+                continue
             try:
-                old = _take(tensor) if _kept else None
+                old = _take(tensor) if id(tensor) in _kept else None
                 if old is None:
                     found[id(tensor)] = _copy(tensor)
                 else:
@@ -42,14 +50,18 @@ def stand_ins(originals: Sequence[Tensor]) -> dict[int, Tensor]:
 
 
 def keeps_address(original: Tensor) -> bool:
-    """Whether CUDA graphs may hold the address of its stand-in."""
-    return original.is_cuda
+    """Whether its stand-in is kept."""
+    return original.is_cuda or original.numel() * original.element_size() >= KEPT_FROM
 
 
-def keep(original: Tensor, stand_in: Tensor) -> None:
-    """After a block: the stand-in for the next one, unless the block left it in a graph."""
-    if not keeps_address(original) or stand_in.grad_fn is not None or stand_in._is_view():
-        return
+def keep(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """After a block, of (original, stand-in): what is kept for the next, unless the block left it in a graph."""
+    for original, stand_in in pairs:
+        if keeps_address(original) and stand_in.grad_fn is None and _is_strided(stand_in) and not stand_in._is_view():
+            _keep(original, stand_in)
+
+
+def _keep(original: Tensor, stand_in: Tensor) -> None:
     key = id(original)
     _kept[key] = weakref.ref(original, lambda _: _kept.pop(key, None)), stand_in
 
@@ -57,8 +69,8 @@ def keep(original: Tensor, stand_in: Tensor) -> None:
 def _take(original: Tensor) -> Tensor | None:
     """The stand-in of last time, if it is still like its original. It is taken out, so that a block within a block
     gets another one."""
-    held, stand_in = _kept.pop(id(original), (None, None))
-    if held is None or stand_in is None or held() is not original:
+    held, stand_in = _kept.pop(id(original))
+    if held() is not original or stand_in._use_count() > 1:  # a graph has saved it
         return None
     return stand_in if _layout(original) == _layout(stand_in) and not stand_in.is_inference() else None
 
@@ -66,6 +78,27 @@ def _take(original: Tensor) -> Tensor | None:
 def _layout(tensor: Tensor) -> tuple[object, ...]:
     wants_grad = tensor.requires_grad and tensor.is_leaf
     return type(tensor), wants_grad, tensor.dtype, tensor.device, tensor.shape, tensor.stride()
+
+
+def _sharing(originals: Sequence[Tensor]) -> dict[int, Tensor]:
+    """Stand-ins of tensors that share memory, which is copied once, if they cover no less than there is of it."""
+    groups: dict[int, list[Tensor]] = defaultdict(list)
+    for tensor in originals:
+        if type(tensor) is Tensor and _is_strided(tensor) and tensor.device.type != "meta" and not tensor.requires_grad:
+            groups[tensor.untyped_storage()._cdata].append(tensor)
+    found: dict[int, Tensor] = {}
+    for group in groups.values():
+        storage = group[0].untyped_storage()
+        if len(group) > 1 and storage.nbytes() <= sum(t.numel() * t.element_size() for t in group):
+            memory = storage.clone()
+            for t in group:
+                copy = torch.empty(0, dtype=t.dtype, device=t.device)
+                found[id(t)] = copy.set_(memory, t.storage_offset(), t.shape, t.stride())  # type: ignore[call-overload]
+    return found
+
+
+def _is_strided(tensor: Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_nested
 
 
 def _copy(tensor: Tensor) -> Tensor:
@@ -80,7 +113,7 @@ def _copy(tensor: Tensor) -> Tensor:
         raise TypeError("parameters and what has no values yet have no stand-in")
     wants_grad = tensor.requires_grad and tensor.is_leaf
     tensor = tensor.detach()
-    if tensor.layout is torch.strided and not tensor.is_nested and 0 in tensor.stride():  # expanded: so is the copy
+    if _is_strided(tensor) and 0 in tensor.stride():  # expanded: so is the copy
         first = tuple(slice(0, 1) if stride == 0 else slice(None) for stride in tensor.stride())
         copy = tensor[first].clone().expand(tensor.shape)
     else:

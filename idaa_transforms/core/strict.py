@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import search
+from .holders import UNINITIALISED, UNSET
 from .plan import Plan
+from .walk import Place, is_lazy
 
 
 class ClosureMutationWarning(UserWarning):
@@ -21,19 +22,19 @@ class Watch:
 
     def __init__(self, plan: Plan, flat: list[Any], captured: list[tuple[str, Tensor]]) -> None:
         self._plan, self._flat, self._names = plan, flat, plan.names(flat)
-        parameters = [(self._names[at], flat[at]) for at in plan.parameters if issubclass(type(flat[at]), Tensor)]
+        parameters = [(self._names[at], flat[at]) for at in plan.trained]
         self._watched = [
             (name, t, t._version)
             for name, t in (*parameters, *captured)
-            if not t.is_inference() and not issubclass(type(t), search.UNINITIALISED)
+            if not t.is_inference() and not issubclass(type(t), UNINITIALISED)
         ]
         self._grads = [(f"{name}.grad", t) for name, t in parameters if t.is_leaf]
         self._changed: list[str] = []
         self._stays: list[str] = []
         self._overlooked = False
 
-    def begin(self, copies: list[tuple[int, Tensor, Tensor]]) -> None:
-        """Stand-ins are in place: (position, original, stand-in)."""
+    def begin(self, copies: list[tuple[Tensor, Tensor]]) -> None:
+        """Stand-ins are in place: (original, stand-in)."""
         self._copies = copies
         self._before = [self._contents(place) for place in self._plan.places]
 
@@ -44,12 +45,14 @@ class Watch:
     def end(self) -> None:
         """Nothing is put back yet."""
         names, plan = self._names, self._plan
-        changed = [names[at] for at, original, stand_in in self._copies if not _equal(original, stand_in)]
+        called = dict(zip(map(id, reversed(self._flat)), reversed(names), strict=True))
+        changed = [called.get(id(old), "a tensor") for old, new in self._copies if not _equal(old, new)]
         for i, (place, before) in enumerate(zip(plan.places, self._before, strict=True)):
-            if place.kept and place.part.kind is not None:
+            if place.written:
                 changed += self._differences(i, before)
         self._changed = changed + [name for name, p in self._grads if p.grad is not None]
         self._stays = [name for name, t, version in self._watched if t._version != version]
+        self._initialised = [names[at] for at in plan.lazy if not is_lazy(self._flat[at])]
 
     def tell(self) -> None:
         """Warn of it. With warnings as errors this raises, so it comes last."""
@@ -60,6 +63,11 @@ class Watch:
             told.append(f"the closure changed the values of {', '.join(self._stays)}, which was not put back")
         if told:
             told.append("keep updates (queues, momentum, centres) out of the closure, in the training step")
+        if self._initialised:
+            told.append(
+                f"the closure initialised {', '.join(self._initialised)}, which stays so; "
+                "call a lazy model once before training"
+            )
         if self._overlooked:
             told.append(
                 "the loss came from a model, but none was found in the closure, and nothing of it was protected; "
@@ -68,18 +76,17 @@ class Watch:
         if told:
             warnings.warn(". ".join(t[0].upper() + t[1:] for t in told) + ".", ClosureMutationWarning, stacklevel=6)
 
-    def _contents(self, place: Any) -> tuple[list[Any], list[Any]]:
-        owner = self._flat[self._plan.owner(place)]
-        keys = place.part.kind.keys(place.part.holder(owner)) if place.part.kind else []
-        return keys, [*place.part.read(owner)]
+    def _contents(self, place: Place) -> tuple[list[Any], list[Any]]:
+        owner, part = self._flat[self._plan.at(place.owner)], place.part
+        keys = part.kind.keys(part.holder_in(owner)) if part.kind else []
+        return keys, part.values(owner)
 
     def _differences(self, i: int, before: tuple[list[Any], list[Any]]) -> list[str]:
         """Names of what a holder has no more, has anew, or has another object for."""
-        place, at = self._plan.places[i], self._plan.starts[i]
+        plan, place, at = self._plan, self._plan.places[i], self._plan.starts[i]
         then, now = (dict(zip(map(id, keys), values, strict=False)) for keys, values in (before, self._contents(place)))
-        found = [self._names[at + j] for j, (key, v) in enumerate(then.items()) if now.get(key, search.UNSET) is not v]
-        owner = self._flat[self._plan.owner(place)]
-        labels = search.labels(place.name, owner, place.part, len(now), place.members)
+        found = [self._names[at + j] for j, (key, v) in enumerate(then.items()) if now.get(key, UNSET) is not v]
+        labels = plan.labels(i, self._names, self._flat)
         return found + [label for label, key in zip(labels, now, strict=False) if key not in then]
 
 

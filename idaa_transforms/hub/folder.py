@@ -59,7 +59,12 @@ def save(
 
 
 def recommend(folder: Path, settings: dict[str, Any], reason: dict[str, Any]) -> None:
-    """Make ``settings`` of the transform those of ``folder``, with the ``reason``, which nothing reads."""
+    """Make ``settings`` of the transform those of ``folder``, with the ``reason``, which nothing reads.
+
+    What images are normalised by is the folder's own: it was measured on images in [0, 1], with the same views.
+    """
+    kept = read_settings(folder, read_config(folder / CONFIG))
+    settings = {name: kept[name] for name in ("mean", "std") if name in kept} | settings
     new = {"transform": settings, "calibration": reason}
     if "_class_name" in read_config(folder / CONFIG):
         write_json(folder / SETTINGS, {"format_version": FORMAT_VERSION, **new})

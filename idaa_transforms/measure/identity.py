@@ -17,7 +17,10 @@ from torch.nn import functional as F
 
 from ..core.guard import Judge, judging
 from ..core.shield import untouched
-from .models import load_model
+from .models import ModelError, load_model, named
+
+SHARES = ("prediction_kept", "label_kept", "retrieved")
+"""Measures that are 0 or 1 for an image, so that their mean is a share of the images."""
 
 
 class IdentityMeter:
@@ -29,12 +32,20 @@ class IdentityMeter:
         logits: the judge's output is a score for each class, so that predictions and labels are compared as well.
         lpips: a perceptual distance of two batches in [-1, 1], such as ``lpips.LPIPS(net="alex")`` of the package
             lpips (extra ``lpips``); then x is taken to be in [0, 1].
+        name: of the judge, in errors. Default: what it was loaded by, or that of the function or class.
     """
 
     def __init__(
-        self, judge: Judge | str, *, logits: bool = False, lpips: Callable[[Tensor, Tensor], Tensor] | None = None
+        self,
+        judge: Judge | str,
+        *,
+        logits: bool = False,
+        lpips: Callable[[Tensor, Tensor], Tensor] | None = None,
+        name: str | None = None,
     ) -> None:
         self.judge = load_model(judge, logits) if isinstance(judge, str) else judge
+        own = judge if isinstance(judge, str) else getattr(judge, "__name__", type(judge).__name__)
+        self._name = f"the judge {name or own}"
         self.logits, self.lpips = logits, lpips
         self.reset()
 
@@ -62,6 +73,10 @@ class IdentityMeter:
             reconstruction: G(x), for the energy shares.
 
         What ``aug.explain`` returns has both: ``loss_before`` and ``loss_after``, and ``reconstruction``.
+
+        Raises:
+            ValueError: images and views of different shapes, and labels for a judge without classes.
+            ModelError: the judge raises, or what it returns is not one finite row of numbers for each image.
         """
         if x.shape != views.shape:
             raise ValueError(
@@ -71,7 +86,7 @@ class IdentityMeter:
             raise ValueError("labels need a judge of classes: IdentityMeter(judge, logits=True)")
         moved = (views - x).flatten(1).float()
         with judging(self.judge) as judge:
-            before, after = (judge(images).flatten(1).float() for images in (x, views))
+            before, after = self._ask(judge, x), self._ask(judge, views)
         row = {
             "cosine": F.cosine_similarity(before, after),
             "l2": moved.norm(dim=1),
@@ -92,6 +107,21 @@ class IdentityMeter:
             row |= energies(x, reconstruction)
         self._batches.append({name: value.cpu() for name, value in row.items()})
         self._features.append((before.cpu(), after.cpu()))
+
+    def _ask(self, judge: Judge, images: Tensor) -> Tensor:
+        with named(self._name, images):
+            features = judge(images)
+        rows = len(images)
+        if not isinstance(features, Tensor) or features.ndim < 2 or len(features) != rows:
+            got = f"shape {tuple(features.shape)}" if isinstance(features, Tensor) else f"a {type(features).__name__}"
+            raise ModelError(f"{self._name} gave {got} for {rows} images; it must give a tensor (B, D), a row an image")
+        features = features.flatten(1).float()
+        if bad := int((~features.isfinite()).any(1).sum()):
+            raise ModelError(
+                f"{self._name} gave NaN or infinity for {bad} of {rows} images with values from {images.min():.3g} to "
+                f"{images.max():.3g}; check its weights, and the range that it takes"
+            )
+        return features
 
     def samples(self) -> dict[str, Tensor]:
         """Every measure, each (N,), in the order images came; see :meth:`compute`."""
@@ -139,7 +169,12 @@ def energies(x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
     They need not add up to 1: G and R are not orthogonal.
     """
     x, g = x.float(), reconstruction.float()
-    colour = x.mean((-2, -1), keepdim=True)
+    colour = mean_colour(x)
     whole = (x - colour).flatten(1).square().sum(1).clamp_min(torch.finfo(torch.float32).tiny)
     parts = {"energy_g": g - colour, "energy_r": x - g}
     return {name: part.flatten(1).square().sum(1) / whole for name, part in parts.items()}
+
+
+def mean_colour(x: Tensor) -> Tensor:
+    """The mean of each channel of images (..., C, H, W) or signals (B, C, L), in a shape to be subtracted from them."""
+    return x.mean(-1 if x.ndim == 3 else (-2, -1), keepdim=True)

@@ -5,11 +5,37 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ..util.extras import require
+
+
+class ModelError(ValueError):
+    """A model of the user's that fails; one line that names it."""
+
+
+@contextmanager
+def named(name: str, images: Tensor) -> Iterator[None]:
+    """What the network ``name`` raises inside, given ``images``, becomes a :class:`ModelError`."""
+    try:
+        yield
+    except (ModelError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a network of the user's may raise
+        raise ModelError(
+            f"{name} failed on images {tuple(images.shape)} with values from {images.min():.3g} to {images.max():.3g} "
+            f"({one_line(error)}); try it on some by itself"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    """The kind of ``error`` and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def load_model(name: str, logits: bool = False) -> Any:
@@ -19,6 +45,9 @@ def load_model(name: str, logits: bool = False) -> Any:
         name: ``package.module:attribute``, a module or what builds one when called, imported from the working folder
             too; or the name of a pretrained model of timm, which then resizes and normalises by itself.
         logits: of timm's: its classes instead of its features.
+
+    Raises:
+        ModelError: there is no such model.
     """
     if ":" in name:
         return _imported(name)
@@ -29,7 +58,7 @@ def load_model(name: str, logits: bool = False) -> Any:
     try:
         model = timm.create_model(name, pretrained=True, **({} if logits else {"num_classes": 0}))
     except Exception as error:  # timm and the Hub's client raise of many kinds
-        raise ValueError(
+        raise ModelError(
             f"timm has no pretrained model {name!r} here ({error}); a model of your own is package.module:attribute"
         ) from error
     config = timm.data.resolve_model_data_config(model)
@@ -45,7 +74,7 @@ def _imported(name: str) -> Any:
         model: Any = importlib.import_module(module)
         for part in attribute.split("."):
             model = getattr(model, part)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name!r} cannot be imported: {error}") from error
+    except Exception as error:  # whatever code of the user's may raise
+        raise ModelError(f"{name!r} cannot be imported: {one_line(error)}") from error
     model = model if isinstance(model, nn.Module) else model()
     return model.eval().requires_grad_(False) if isinstance(model, nn.Module) else model

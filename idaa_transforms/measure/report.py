@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from string import Template
 
 import torch
 from torch import Tensor
 
+from ..autoencoders.conv import ConvVAE
 from ..autoencoders.resample import resample
 from ..core.functional import Loss
 from ..training.augmentation import ssl_augmentation
 from ..training.evaluation import bound_terms
 from ..transform import CLAETransform, IDAATransform
 from ..util.extras import require
-from ..util.pictures import save_grid
+from ..util.files import write_whole
 from ..util.provenance import provenance
-from .calibration import Calibration, calibrate
+from .calibration import Calibration, calibrate, even
+from .confidence import images_needed
+from .figures import curves, strips
 from .identity import IdentityMeter
 
 CLAE_EPS = (0.001, 0.002, 0.004, 0.008, 0.016)
 MEASURES = {
-    "prediction_kept": "views of which the judge says the same class",
-    "retrieved": "views whose nearest image, among all, is their own",
+    "loss_after": ("loss", "of the attacked network, its mean over the images"),
+    "gain": ("rise", "of that loss over the untouched images: how hard the views are"),
+    "prediction_kept": ("same class", "share of the views of which the judge says the same class as of the image"),
+    "retrieved": (
+        "found",
+        "share of the views whose nearest image among all that were measured, by the judge's features, is their own; "
+        "the more images, the harder that is",
+    ),
+    "cosine": ("cosine", "between the judge's features of view and image; 1 where they point the same way"),
+    "l2": ("L2", "distance of view and image: the root of the summed squares of all changes, of pixels from 0 to 1"),
+    "linf": ("largest", "change of any one pixel"),
 }
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-img {{ max-width: 100% }} table {{ border-collapse: collapse; margin: 1rem 0 }} .answer {{ font-size: 1.3rem }}
-td, th {{ padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: right }}
-td:first-child {{ text-align: left }}
-tr.best {{ background: #e8f4e8 }} .small {{ color: #666; font-size: .85rem }}
-</style></head><body>
-{body}
-</body></html>
-"""
 
 
 def inspect(
@@ -50,140 +51,157 @@ def inspect(
     batch_size: int = 128,
     about: str = "",
 ) -> Calibration:
-    """Write ``report.html`` and its PNGs to ``out``; return the calibration that is in it.
+    """Write ``report.html`` and ``report.json`` to ``out``; return the calibration that is in them.
 
     Args:
-        images: float (N, C, H, W) in [0, 1], of any size that the autoencoder takes or can be resampled to.
+        images: float (N, C, H, W) in [0, 1], of any size that the autoencoder takes or can be resampled to. Of more
+            than three channels the page shows the first three.
         make_loss: from x to the closure to raise.
         meter: the judge.
         keep: share of identity that the recommended eps keeps.
         about: a sentence on model, judge and data.
+
+    Raises:
+        ModelError: the judge fails.
+        ValueError: ``images`` are no images.
     """
+    if images.ndim != 4:
+        raise ValueError(
+            f"inspect shows images (N, C, H, W), not shape {tuple(images.shape)}; calibrate measures others"
+        )
     require("train", "kornia", "matplotlib", "tqdm")
-    out.mkdir(parents=True, exist_ok=True)
-    batches = images.split(batch_size)
+    out.mkdir(parents=True, exist_ok=True)  # before minutes of work
+    batches = even(images, batch_size)
     found = calibrate(aug, batches, make_loss, meter, keep)
     clae = calibrate(CLAETransform(), batches, make_loss, meter, keep, values=CLAE_EPS, refine=0)
-    random = _random(batches, make_loss, meter)
-    best = found.recommended or found.curve[0]["eps"]
-    _grid(aug, images[:10], make_loss, (best / 2, best, 2 * best, 4 * best), out / "views.png")
-    _curves(found, clae, random, out / "curves.png")
+    augment = ssl_augmentation((images.shape[2], images.shape[3]), channels=images.shape[1])
+    random, untouched = (_measured(batches, make_loss, meter, change) for change in (augment, lambda x: x))
+    best = found.recommended or aug.settings.eps
     name = Path(aug.name).name if aug.name else type(aug.autoencoder).__name__
     body = [
-        f"<h1>{html.escape(name)}: hardness and identity</h1>",
-        f'<p class="answer">{html.escape(str(found))}.</p>',
-        f"<p>{html.escape(about)} {len(images)} images, by which a share of {keep:g} is known to about "
-        f"{(keep * (1 - keep) / len(images)) ** 0.5:.3f} (one standard error). The measure is {found.measure}: "
-        f"{MEASURES.get(found.measure, found.measure)}. Judges differ: one number holds for one judge.</p>",
-        _image(out / "views.png", "images, reconstructions, residuals, and views at several eps"),
-        "<p>G(x) = D(E(x)) is what the bottleneck carries, R(x) = x - G(x) what it does not and IDAA leaves alone.</p>",
-        _image(out / "curves.png", "hardness against identity and distance"),
-        "<h2>What each eps does</h2>",
-        _table(found.curve, found, "IDAA"),
-        _table(clae.curve, clae, "CLAE, eps in pixels"),
-        _table([random], clae, "random augmentation (SimCLR's)"),
+        f"<h1>{html.escape(name)}: how hard its views are, and how much identity they keep</h1>",
+        f'<p class="answer">{html.escape(_capital(str(found)))}.</p>',
+        *_meaning(found, about),
+        "<h2>What the views look like</h2>",
+        "<p>The autoencoder splits an image x into what it can reconstruct, G(x), and the rest, the residual "
+        "R(x) = x - G(x). A view x' changes G(x) by a step in its latent code, no longer than eps, and keeps R(x). "
+        "What is darker than black or brighter than white is cut off here.</p>",
+        strips(aug, images[:8], make_loss, (best / 2, best, 2 * best)),
+        "<h2>Hardness against identity</h2>",
+        "<p>Each point is one eps, written beside it where there is room. The further to the right, the harder the "
+        "views are; the higher in the first plot, and the lower in the second, the less they cost.</p>",
+        curves(found, clae, random, {key: label for key, (label, _) in MEASURES.items()}),
+        "<h2>Every eps in numbers</h2>",
+        _table(found, clae, random, untouched),
     ]
-    if hasattr(aug.autoencoder, "objective"):
+    if isinstance(aug.autoencoder, ConvVAE):
         seen = resample(images, aug.autoencoder.image_size).clamp(0, 1)  # as the autoencoder sees them
-        terms = bound_terms(aug.autoencoder, (255 * seen).round().byte())
-        _bound(terms, out / "bound.png")
-        body += ["<h2>Theorem 3.5</h2>", _image(out / "bound.png", "terms of the bound"), f"<p>{_claim(terms)}</p>"]
-    run = ", ".join(f"{key}: {value}" for key, value in provenance().items())
-    body += [f'<p class="small">{html.escape(f"{aug!r}. {run}")}</p>']
-    (out / "report.html").write_text(_PAGE.format(title=html.escape(f"idaa inspect {name}"), body="\n".join(body)))
-    (out / "report.json").write_text(found.to_json() + "\n")
+        body += _theorem(bound_terms(aug.autoencoder, (255 * seen).round().byte()))
+    run = ". ".join(f"{key.capitalize()}: {value}" for key, value in provenance().items())
+    body += [f'<p class="small">{html.escape(f"{aug!r}. {run}")}.</p>']
+    page = Template((Path(__file__).with_name("report.html")).read_text("utf-8"))
+    write_whole(out / "report.html", page.substitute(title=html.escape(f"idaa inspect {name}"), body="\n".join(body)))
+    write_whole(out / "report.json", found.to_json() + "\n")
     return found
 
 
 @torch.no_grad()
-def _random(batches: Sequence[Tensor], make_loss: Callable[[Tensor], Loss], meter: IdentityMeter) -> dict[str, float]:
-    augment = ssl_augmentation((batches[0].shape[2], batches[0].shape[3]))
+def _measured(
+    batches: Sequence[Tensor],
+    make_loss: Callable[[Tensor], Loss],
+    meter: IdentityMeter,
+    change: Callable[[Tensor], Tensor],
+) -> dict[str, float]:
     meter.reset()
     with torch.random.fork_rng([]):  # kornia draws on the CPU
         torch.manual_seed(0)
         for x in batches:
-            loss_fn, views = make_loss(x), augment(x)
+            loss_fn, views = make_loss(x), change(x)
             meter.update(x, views, losses=(loss_fn(x), loss_fn(views)))
     return meter.compute()
 
 
-def _grid(aug: IDAATransform, x: Tensor, make_loss: Callable[[Tensor], Loss], eps: Sequence[float], file: Path) -> None:
-    found = [aug.explain(x, loss_fn=make_loss(x), eps=e) for e in eps]
-    rows = {"x": x, "G(x)": found[0].reconstruction, "R(x) + 0.5": found[0].residual + 0.5}
-    for e, one in zip(eps, found, strict=True):
-        rows |= {f"x', eps = {e:.3g}": one.views, f"|x' - x|, times 4, {e:.3g}": 4 * (one.views - x).abs()}
-    save_grid(rows, file, "")
+def _meaning(found: Calibration, about: str) -> list[str]:
+    """What the answer means, and how far it can be trusted."""
+    label, told = MEASURES.get(found.measure, (found.measure, "one of the judge's measures"))
+    few = images_needed(found.keep)
+    trust = f"Measured on {found.images} images."
+    if found.interval:
+        low, high = found.interval
+        trust += f" Of all images like these, the share lies between {low:.3f} and {high:.3f} (95 % interval)."
+    if found.recommended is not None and found.images < few:
+        trust += f" That is few: eps is saved as a default only from {few} images on, which tell the share to ±0.03."
+    return [
+        "<p>A <em>hard view</em> is an image that was changed so that the loss of a network rises: the attacked "
+        "network. It keeps its <em>identity</em> where the judge, a frozen network, still takes it for the same image. "
+        f"Here identity is <strong>{html.escape(found.measure)}</strong>, in the table “{label}”: {told}.</p>",
+        f"<p>{html.escape(about)} {trust} Judges differ: this holds for this one.</p>",
+    ]
 
 
-def _curves(idaa: Calibration, clae: Calibration, random: dict[str, float], file: Path) -> None:
-    from matplotlib.figure import Figure
+def _table(found: Calibration, clae: Calibration, random: dict[str, float], untouched: dict[str, float]) -> str:
+    """One row for each thing that was tried, in groups, with what the columns mean above them."""
+    names = [name for name in MEASURES if name in untouched]
+    terms = "".join(f"<dt>{MEASURES[name][0]}</dt><dd>{MEASURES[name][1]}</dd>" for name in names)
+    groups = [
+        [("untouched images", untouched, False), ("random augmentation, SimCLR's", random, False)],
+        [_line("IDAA", row, found, "recommended") for row in found.curve],
+        [_line("CLAE (pixels)", row, clae, f"last to keep {clae.keep:g}") for row in clae.curve],
+    ]
+    bodies = []
+    for group in groups:
+        lines = []
+        for title, row, best in group:
+            cells = "".join(f"<td>{_number(row[name])}</td>" for name in names)
+            lines.append(f'<tr{" class=best" if best else ""}><th scope="row">{html.escape(title)}</th>{cells}</tr>')
+        bodies.append(f'<tbody class="group">{"".join(lines)}</tbody>')
+    head = "".join(f'<th scope="col">{MEASURES[name][0]}</th>' for name in names)
+    table = f"<thead><tr><th></th>{head}</tr></thead>{''.join(bodies)}"
+    clae_is = "<p>CLAE is the same attack on the pixels themselves; its eps is in pixels from 0 to 1.</p>"
+    return f"<dl>{terms}</dl>{clae_is}{_scroll(table)}"
 
-    figure = Figure(figsize=(11, 4), dpi=120, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axis, key in ((left, idaa.measure), (right, "l2")):
-        for label, rows, style in (("CLAE", clae.curve, "s--"), ("IDAA", idaa.curve, "o-")):
-            axis.plot([row["gain"] for row in rows], [row[key] for row in rows], style, label=label)
-            last = -1.0
-            for row in rows:
-                if row["gain"] > last + 0.04:  # where there is room
-                    last, at = row["gain"], (row["gain"], row[key])
-                    axis.annotate(f"{row['eps']:.3g}", at, fontsize=7, xytext=(3, 4), textcoords="offset points")
-        axis.plot(random["gain"], random[key], "k*", ms=11, label="SimCLR's random augmentation")
-        axis.set_xlabel("rise of the loss, mean over images (numbers: eps)")
-        axis.grid(alpha=0.3)
-    left.axhline(idaa.keep, color="grey", lw=1, ls=":")
-    left.set(title=idaa.measure, ylim=(-0.02, 1.03))
-    right.set(title="distance moved, L2", yscale="log")
-    left.legend()
-    figure.savefig(file)
+
+def _line(title: str, row: dict[str, float], found: Calibration, said: str) -> tuple[str, dict[str, float], bool]:
+    """A row's title, marked where it is the answer: of what every value kept, none is the answer but IDAA's."""
+    best = row["eps"] == found.recommended and (said == "recommended" or not found.unlimited)
+    return f"{title}, eps {row['eps']:g}{f', {said}' if best else ''}", row, best
 
 
-def _bound(terms: dict[str, float], file: Path) -> None:
-    from matplotlib.figure import Figure
-
+def _theorem(terms: dict[str, float]) -> list[str]:
     names = {
         "distortion": "distortion |x - D(z)|² / 2",
-        "kl": "KL(q(z|x) || N(0, I)) ≥ I(z; x)",
-        "objective": "L_VAE = distortion + beta KL",
-        "subtracted": "(L_VAE + KL) / beta, subtracted",
-        "identity": "log N, all there is to know of which image",
+        "kl": "KL(q(z|x) || N(0, I)), at least I(z; x)",
+        "objective": f"L_VAE = distortion + beta KL, with beta = {terms['beta']:g}",
+        "subtracted": "(L_VAE + KL) / beta: what is subtracted",
+        "identity": "log N: what tells these images apart",
     }
-    figure = Figure(figsize=(9, 2.6), dpi=120, layout="constrained")
-    axis = figure.subplots()
-    colours = ["tab:blue"] * 3 + ["tab:red", "tab:green"]
-    bars = axis.barh(list(names.values()), [terms[name] for name in names], color=colours)
-    axis.bar_label(bars, fmt="%.4g", padding=3)
-    axis.set(xscale="log", xlabel=f"nats an image (beta = {terms['beta']:g})")
-    axis.margins(x=0.15)
-    axis.invert_yaxis()
-    figure.savefig(file)
-
-
-def _claim(terms: dict[str, float]) -> str:
-    text = (
-        "For a small enough eps, I(x'; y) &ge; I(x; y) - (L_VAE + I(z; x)) / beta. KL bounds I(z; x) from above, so "
-        f"what is subtracted here, {terms['subtracted']:.4g} nats, is no less than what the theorem subtracts. "
-    )
+    rows = "".join(f'<tr><th scope="row">{name}</th><td>{_number(terms[key])}</td></tr>' for key, name in names.items())
+    claim = f"At most {_number(terms['identity'])} nats tell these images apart."
     if terms["subtracted"] >= terms["identity"]:
-        return text + (
-            f"That is more than the {terms['identity']:.3g} nats that tell these images apart: for these weights the "
-            "bound says nothing about how much identity is kept. What is said above is measured, not proved."
+        claim = (
+            f"That is more than the {_number(terms['identity'])} nats that tell these images apart: for these weights "
+            "the bound says nothing about how much identity is kept. What is said above is measured, not proved."
         )
-    return text + f"At most {terms['identity']:.3g} nats tell these images apart."
+    return [
+        "<h2>What theory promises</h2>",
+        "<p>Theorem 3.5 of the paper bounds what a view x' still tells about y, which image it is. For a small enough "
+        "eps, I(x'; y) ≥ I(x; y) - (L_VAE + I(z; x)) / beta. I is mutual information, in nats (1.44 bits), L_VAE the "
+        "VAE's training objective, z its latent code. KL is no smaller than I(z; x), so what is subtracted here, "
+        f"{_number(terms['subtracted'])} nats, is no less than what the theorem subtracts. {claim}</p>",
+        _scroll(f'<thead><tr><th></th><th scope="col">nats an image</th></tr></thead><tbody>{rows}</tbody>'),
+    ]
 
 
-def _image(file: Path, alt: str) -> str:
-    code = base64.b64encode(file.read_bytes()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{code}">'
+def _scroll(rows: str) -> str:
+    return f'<div class="scroll" tabindex="0"><table>{rows}</table></div>'
 
 
-def _table(rows: list[dict[str, float]], found: Calibration, title: str) -> str:
-    shown = ["eps", "gain", "prediction_kept", "retrieved", "cosine", "l2", "linf"]
-    shown += ["energy_g", "energy_r"] if title == "IDAA" else []
-    names = [name for name in shown if name in rows[-1]]
-    lines = [f"<tr><th>{title}</th>" + "".join(f"<th>{name}</th>" for name in names) + "</tr>"]
-    for row in rows:
-        best = "eps" in row and row["eps"] == found.recommended
-        cells = "".join(f"<td>{row[name]:.3f}</td>" for name in names)
-        lines.append(f"<tr{' class=best' if best else ''}><td>{'recommended' if best else ''}</td>{cells}</tr>")
-    return "<table>" + "".join(lines) + "</table>"
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:] if text.startswith("no ") else text
+
+
+def _number(value: float) -> str:
+    """Three digits that count, whatever the size."""
+    if value == 0 or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:#.3g}".rstrip(".")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from ..autoencoders.conv import ConvVAE
+from .signals import SignalAugmentation
+
 
 def ssl_augmentation(size: tuple[int, int], crop: bool = True, channels: int = 3) -> nn.Module:
     """SimCLR's random augmentation without blur, on batches in [0, 1]: what the paper trains its VAEs on.
@@ -22,3 +25,11 @@ def ssl_augmentation(size: tuple[int, int], crop: bool = True, channels: int = 3
         K.RandomHorizontalFlip(),
         *colours,
     )
+
+
+def random_augmentation(vae: ConvVAE, crop: bool = True) -> nn.Module:
+    """What ``vae`` is trained on: :func:`ssl_augmentation` of images or, if it takes signals, small changes of them."""
+    if len(vae.image_size) == 1:
+        return SignalAugmentation(vae.std)
+    height, width = vae.image_size
+    return ssl_augmentation((height, width), crop, vae.channels)

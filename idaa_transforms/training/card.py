@@ -33,12 +33,12 @@ that are hard for the model in training and still show the same sample.
 from idaa_transforms import IDAATransform
 
 aug = IDAATransform.from_pretrained("{name}")   # or the path of this folder
-views = aug(x, loss_fn=loss_fn)                 # x: (B, {channels}, {height}, {width}) float in [0, 1]
+views = aug(x, loss_fn=loss_fn)                 # x: (B, {shape}) float {units}
 ```
 
 ## The network
 
-`ConvVAE`: {height}x{width} images, a latent of {latent_dim} numbers, {parameters:.2f} M parameters. Images are
+`ConvVAE`: {kind}, a latent of {latent_dim} numbers, {parameters:.2f} M parameters. They are
 normalised by mean {mean}, std {std}. Stored as float16, computed in float32.
 `eps` is in units of {latent_scale:g}, the scale of the prior N(0, I).
 
@@ -48,7 +48,7 @@ Data: {data}
 
 Objective: |x - D(z)|^2 / 2 + beta KL(q(z|x) || N(0, I)) in nats an image, on normalised pixels, z drawn from q(z|x),
 with beta = {beta:g} (the authors' kl = {authors_kl:g}). Adam with betas {betas}, learning rate {lr:g} falling linearly
-to 0, {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}; SimCLR's random augmentation without blur.
+to 0, {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}; {augmentation}.
 
 ## Measured
 
@@ -57,8 +57,7 @@ On {test_images} test images, z the mean of q(z|x), with the weights as stored h
 | what | value |
 |---|---|
 | mean squared error, normalised units | {mse:.4f} |
-| PSNR of G(x), mean over images | {psnr:.2f} dB |
-| KL(q(z given x), N(0, I)), an upper bound of I(z; x) | {kl:.0f} nats an image |
+{psnr_row}| KL(q(z given x), N(0, I)), an upper bound of I(z; x) | {kl:.0f} nats an image |
 | share of the energy of x in G(x) | {energy_g:.3f} |
 | share of the energy of x in R(x) | {energy_r:.3f} |
 | latent dimensions in use (variance of the mean above 0.01) | {active} of {latent_dim} |
@@ -88,6 +87,17 @@ of eps costs depends on the model that is attacked; measure it on your own: `ida
 
 
 _SAMPLES = "![CIFAR-10 test images x, reconstructions G(x) and residuals R(x)](samples.png)\n\n"
+_PSNR = "| PSNR of G(x), mean over images | {psnr:.2f} dB |\n"
+_OF_IMAGES = {
+    "of": "{} images",
+    "units": "in [0, 1]",
+    "augmentation": "SimCLR's random augmentation without blur",
+}
+_OF_SIGNALS = {
+    "of": "signals of length {}",
+    "units": "in the units of the training data",
+    "augmentation": "random windows of at least half of the length, gain and noise",
+}
 
 
 def is_published(folder: Path, vae: ConvVAE) -> bool:
@@ -119,15 +129,17 @@ def publish(
         hub.save(vae, folder, {"eps": 0.1}, STORED)
     stored, _ = hub.load(folder)
     measured = evaluate_vae(stored, images.test) | bound_terms(stored, images.test)
-    sample = cifar10_sample(vae.image_size)[0]
-    if with_samples := vae.channels <= sample.shape[1]:
+    pictures = len(vae.image_size) == 2
+    if with_samples := pictures and vae.channels <= 3:
         # Not of the training data: a card is published, and those pictures may not be.
-        save_samples(stored, sample[:, : vae.channels], folder / "samples.png")
-    height, width = vae.image_size
-    values = vae.config | asdict(recipe) | provenance() | measured | {"height": height, "width": width}
+        save_samples(stored, cifar10_sample(vae.image_size)[0][:, : vae.channels], folder / "samples.png")
+    values = vae.config | asdict(recipe) | provenance() | measured | (_OF_IMAGES if pictures else _OF_SIGNALS)
     card = _CARD.format(
         **values,
         name=name,
+        shape=", ".join(map(str, (vae.channels, *vae.image_size))),
+        kind=values["of"].format("x".join(map(str, vae.image_size))),
+        psnr_row=_PSNR.format(**measured) if pictures else "",
         authors_kl=vae.beta / authors_beta(vae.image_size, vae.latent_dim, kl=1.0),
         parameters=sum(p.numel() for p in vae.parameters()) / 1e6,
         precision="bfloat16 autocast" if recipe.bf16 else "float32",

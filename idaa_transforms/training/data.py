@@ -26,8 +26,9 @@ HELD_OUT = 20
 
 class Images(NamedTuple):
     """``test`` and, where they fit, ``train`` are uint8 (N, C, H, W); otherwise ``train`` yields such (C, H, W),
-    already randomly cropped. Labels are int64 (N,), -1 for a picture that has none; None where an ``.npz`` has none,
-    and for a ``train`` that does not fit. ``found`` says what the source holds and what was left out."""
+    already randomly cropped. Signals, of :func:`.signals.load_signals`, are float32 (N, C, L). Labels are int64 (N,),
+    -1 for a picture that has none; None where an ``.npz`` has none, and for a ``train`` that does not fit. ``found``
+    says what the source holds and what was left out."""
 
     train: Tensor | Dataset[Tensor]
     test: Tensor
@@ -92,7 +93,7 @@ def load_images(
 def batches(
     train: Tensor | Dataset[Tensor], size: int, generator: torch.Generator, rank: int, world: int, workers: int
 ) -> Iterator[Tensor]:
-    """One epoch: float batches in [0, 1], the share of ``rank`` of each batch of ``size``, in an order that
+    """One epoch: float batches, of images in [0, 1], the share of ``rank`` of each batch of ``size``, in an order that
     ``generator`` (same on every rank) draws. What does not fill a batch is left out.
 
     Raises:
@@ -101,8 +102,9 @@ def batches(
     order = torch.randperm(len(train), generator=generator)  # type: ignore[arg-type]
     order = order[: len(order) // size * size].view(-1, size)[:, rank::world]
     if isinstance(train, Tensor):
+        scale = 1 if train.is_floating_point() else 255  # signals have their own units
         for rows in order.to(train.device):
-            yield train[rows].float() / 255
+            yield train[rows].float() / scale
         return
     sampler = order.tolist()
     loader = DataLoader(
@@ -115,7 +117,11 @@ def batches(
 
 
 def statistics(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel of uint8 (N, C, H, W), in units of [0, 1]."""
+    """Mean and standard deviation of each channel of uint8 (N, C, H, W), in units of [0, 1]; of signals, float
+    (N, C, L), in their own."""
+    if images.is_floating_point():
+        values = images.double().transpose(0, 1).flatten(1)
+        return values.mean(1).tolist(), [std or 1.0 for std in values.std(1, correction=0).tolist()]
     counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.transpose(0, 1)])
     share, values = counts.double() / counts.sum(1, keepdim=True), torch.arange(256).double() / 255
     mean = share @ values

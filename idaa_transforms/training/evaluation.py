@@ -12,51 +12,65 @@ from torch.nn import functional
 
 from ..autoencoders.conv import ConvVAE
 from ..autoencoders.protocol import latent_of
-from ..util.pictures import save_grid
+from ..util.pictures import save_grid, save_lines
 
 
 def normalised(autoencoder: Any, images: Tensor) -> Tensor:
-    """Images (N, C, H, W), uint8 or float in [0, 1], to the range of ``autoencoder``, channels last."""
+    """Images (N, C, H, W), uint8 or float in [0, 1], or signals (N, C, L), to the range of ``autoencoder``; images
+    channels last."""
     images = images.float() / 255 if images.dtype == torch.uint8 else images
-    mean, std = (images.new_tensor(v).view(-1, 1, 1) for v in (autoencoder.mean, autoencoder.std))
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    mean, std = _per_channel(autoencoder, images)
+    x = (images - mean) / std
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _per_channel(autoencoder: Any, like: Tensor) -> list[Tensor]:
+    """Its mean and std, in a shape that broadcasts to ``like`` (N, C, ...)."""
+    shape = (-1, *[1] * (like.ndim - 2))
+    return [torch.tensor(values, device=like.device).view(shape) for values in (autoencoder.mean, autoencoder.std)]
 
 
 @torch.no_grad()
 def save_samples(vae: ConvVAE, images: Tensor, file: Path) -> None:
-    """A picture of the first ten images (N, C, H, W), uint8 or in [0, 1], their reconstructions and residuals. Of
-    images with more channels than can be shown the first ones are."""
+    """A picture of the first ten images (N, C, H, W), uint8 or in [0, 1], or signals (N, C, L), their reconstructions
+    and residuals."""
     vae.eval()
     device = next(vae.parameters()).device
     x = normalised(vae, images[:10].to(device))
     g = vae(x)
-    mean, std = (x.new_tensor(v).view(-1, 1, 1) for v in (vae.mean, vae.std))
-    rows = {"x": x * std + mean, "G(x)": g * std + mean, "R(x) + 0.5": (x - g) * std + 0.5}
-    shown = 3 if vae.channels >= 3 else 1
-    rows = {label: row[:, :shown] for label, row in rows.items()}
-    save_grid(rows, file, "images, their reconstructions and residuals")
+    mean, std = _per_channel(vae, x)
+    rows = {"x": x * std + mean, "G(x)": g * std + mean}
+    if x.ndim == 3:
+        save_lines(rows | {"R(x)": (x - g) * std}, file, "signals, their reconstructions and residuals")
+    else:
+        save_grid(rows | {"R(x) + 0.5": (x - g) * std + 0.5}, file, "images, their reconstructions and residuals")
 
 
 @torch.no_grad()
 def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dict[str, float]:
-    """Measure ``autoencoder`` in eval mode (z is the posterior's mean) on uint8 images (N, C, H, W).
+    """Measure ``autoencoder`` in eval mode (z is the posterior's mean) on uint8 images (N, C, H, W), or on
+    signals (N, C, L).
 
     Returns:
         ``mse``: mean squared error of G(x) in normalised units; ``psnr``: in dB, of images in [0, 1], averaged over
-        images; ``energy_g`` and ``energy_r``: |G(x)|^2 and |R(x)|^2 over |x|^2, both of the whole set and in normalised
-        units. Of a VAE, whose ``encode`` gives a posterior, also ``kl``: nats an image; ``active``: latent dimensions
-        whose mean varies by more than 0.01 (Burda et al., 2016).
+        images (none of signals); ``energy_g`` and ``energy_r``: |G(x)|^2 and |R(x)|^2 over |x|^2, both of the whole
+        set and in normalised units. Of a VAE, whose ``encode`` gives a posterior, also ``kl``: nats an image;
+        ``active``: latent dimensions whose mean varies by more than 0.01 (Burda et al., 2016).
     """
     was_training, device = autoencoder.training, next(autoencoder.parameters()).device
     autoencoder.eval()
-    std = torch.tensor(autoencoder.std, device=device).view(-1, 1, 1)
+    std = _per_channel(autoencoder, images)[1].to(device)
     totals = dict.fromkeys(("residual", "reconstruction", "image", "psnr"), 0.0)
     kl, means = 0.0, []
     for batch in images.split(batch_size):
         x = normalised(autoencoder, batch.to(device))
-        height, width = (-n % getattr(autoencoder, "factor", 1) for n in x.shape[-2:])
-        encoded = autoencoder.encode(functional.pad(x, (0, width, 0, height), mode="replicate"))
-        g = autoencoder.decode(latent_of(encoded))[..., : x.shape[-2], : x.shape[-1]]
+        if factor := getattr(autoencoder, "factor", None):
+            height, width = (-n % factor for n in x.shape[-2:])
+            encoded = autoencoder.encode(functional.pad(x, (0, width, 0, height), mode="replicate"))
+            g = autoencoder.decode(latent_of(encoded))[..., : x.shape[-2], : x.shape[-1]]
+        else:
+            encoded = autoencoder.encode(x)
+            g = autoencoder.decode(latent_of(encoded))
         r = x - g
         totals["residual"] += r.square().sum().item()
         totals["reconstruction"] += g.square().sum().item()
@@ -66,7 +80,8 @@ def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dic
             kl += encoded.kl().sum().item()
             means.append(encoded.mean)
     autoencoder.train(was_training)
-    found = {"mse": totals["residual"] / images.numel(), "psnr": totals["psnr"] / len(images)}
+    found = {"mse": totals["residual"] / images.numel()}
+    found |= {"psnr": totals["psnr"] / len(images)} if images.ndim == 4 else {}
     found |= {"energy_g": totals["reconstruction"] / totals["image"], "energy_r": totals["residual"] / totals["image"]}
     if means:
         variance = torch.cat(means).var(0, correction=min(1, len(images) - 1))

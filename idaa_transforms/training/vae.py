@@ -14,7 +14,7 @@ from torch import Tensor, distributed, nn
 from ..autoencoders.conv import ConvVAE
 from ..util.extras import require
 from ..util.precision import use_bfloat16
-from .augmentation import ssl_augmentation
+from .augmentation import random_augmentation
 from .data import Images, batches
 from .evaluation import normalised, save_samples
 from .run import CHECKPOINT, TrainingError, fingerprint, load_checkpoint, log_row, own_folder, processes, save_whole
@@ -168,7 +168,7 @@ def _train(
 
     vae, images, recipe, folder = run.vae, run.images, run.recipe, run.folder
     train = images.train.to(device) if isinstance(images.train, Tensor) else images.train
-    augment = ssl_augmentation(vae.image_size, crop=isinstance(train, Tensor), channels=vae.channels)
+    augment = random_augmentation(vae, crop=isinstance(train, Tensor)).to(device)
     objective: Any = _Objective(vae)
     objective = nn.parallel.DistributedDataParallel(objective) if world > 1 else objective
     objective = torch.compile(objective) if compile else objective

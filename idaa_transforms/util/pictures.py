@@ -15,7 +15,8 @@ def save_grid(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
     """Write a PNG with one labelled row of images each.
 
     Args:
-        rows: label to images (N, C, H, W), shown as [0, 1], whatever is outside clamped. C is 1 or 3.
+        rows: label to images (N, C, H, W), shown as [0, 1], whatever is outside clamped. Three channels are taken for
+            colours; of more the first three are shown, and of two the first, in grey.
         file: where to; its folder is made.
         title: above the grid.
     """
@@ -31,5 +32,30 @@ def save_grid(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
             axis.set(xticks=[], yticks=[], frame_on=False)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
         for axis, image in zip(line, images.detach().cpu().float().clamp(0, 1), strict=False):
-            axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", cmap="gray", vmin=0, vmax=1)
+            shown = image[: 3 if len(image) >= 3 else 1].permute(1, 2, 0).numpy()
+            axis.imshow(shown, interpolation="nearest", cmap="gray", vmin=0, vmax=1)
+    write_whole(file, lambda stream: figure.savefig(stream, format="png"))
+
+
+def save_lines(rows: Mapping[str, Tensor], file: Path, title: str) -> None:
+    """Write a PNG with one labelled row of signals each, as :func:`save_grid` does of images.
+
+    Args:
+        rows: label to signals (N, C, L), a line for each channel. All signals of a column share one scale.
+        file: where to; its folder is made.
+        title: above the grid.
+    """
+    require("plot", "matplotlib")
+    from matplotlib.figure import Figure
+
+    columns = max(map(len, rows.values()))
+    figure = Figure(figsize=(1.5 + 1.6 * columns, 0.5 + 1.2 * len(rows)), dpi=110, layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    axes = figure.subplots(len(rows), columns, squeeze=False, sharey="col")
+    for line, (label, signals) in zip(axes, rows.items(), strict=True):
+        for axis in line:
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=10)
+        for axis, signal in zip(line, signals.detach().cpu().float(), strict=False):
+            axis.plot(signal.T.numpy(), linewidth=0.8)
     write_whole(file, lambda stream: figure.savefig(stream, format="png"))

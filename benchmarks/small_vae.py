@@ -27,7 +27,10 @@ GAINS = (0.1, 0.2, 0.4)
 
 def at_gain(rows: list[dict[str, float]], key: str, gain: float) -> float:
     """``key`` where the attacked loss has risen by ``gain``, between the two nearest eps; 1 where nothing has moved."""
-    return float(np.interp(gain, [0.0] + [row["gain"] for row in rows], [1.0] + [row[key] for row in rows]))
+    gains = [0.0, *(row["gain"] for row in rows)]
+    if gain > gains[-1]:
+        raise ValueError(f"{key}: the views raised the loss by {gains[-1]:g} at most; {gain:g} needs a larger eps")
+    return float(np.interp(gain, gains, [1.0, *(row[key] for row in rows)]))
 
 
 def measure(weights: str, x: Tensor, labels: Tensor, embed: Any, judge: nn.Module, key: str) -> dict[str, Any]:

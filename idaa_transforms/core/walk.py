@@ -122,10 +122,10 @@ class Walk:
 
     def _add(self, found: _Found, part: Part, level: int) -> Iterator[_Found]:
         """Note a place, and give what is found there."""
-        where, thing, depth, *flags = found
-        place = Place(where, level, type(thing), part, *flags)
+        where, thing, depth, kept, inside, parameters, members = found
+        place = Place(where, level, type(thing), part, kept, inside, parameters, members)
         if not part.searched:
-            if found.kept:
+            if kept:
                 self.large.append(place)
             return
         values = part.values(thing)
@@ -135,7 +135,7 @@ class Walk:
         module = part.attributes and part.kind is not None and issubclass(type(thing), nn.Module)
         keys = part.kind.keys(part.holder_in(thing)) if module and part.kind else []
         for j in place.fixed:
-            child = _Found((index, j), values[j], depth + 1, found.kept, found.inside)
+            child = _Found((index, j), values[j], depth + 1, kept, inside)
             if module and type(keys[j]) is str and keys[j] in _OF_MODULES:
                 child = child._replace(depth=0, parameters=keys[j] == "_parameters", members=True)
             yield child

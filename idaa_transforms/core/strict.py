@@ -26,7 +26,7 @@ class Watch:
         self._watched = [
             (name, t, t._version)
             for name, t in (*parameters, *captured)
-            if not t.is_inference() and not issubclass(type(t), UNINITIALISED)
+            if not issubclass(type(t), UNINITIALISED) and not t.is_inference()
         ]
         self._grads = [(f"{name}.grad", t) for name, t in parameters if t.is_leaf]
         self._changed: list[str] = []

@@ -8,7 +8,7 @@ shield is put up and taken down again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from operator import is_
@@ -222,7 +222,6 @@ def _is_data(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() > LARGEST_OUTSIDE
 
 
-def _same(a: Iterable[Any], b: Iterable[Any]) -> bool:
+def _same(a: Collection[Any], b: Collection[Any]) -> bool:
     """Whether both hold the same objects in the same order."""
-    a, b = [*a], [*b]
     return len(a) == len(b) and all(map(is_, a, b))

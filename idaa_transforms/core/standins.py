@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .holders import UNINITIALISED
 
-KEPT_FROM = 2**17  # bytes; from here on the C library's allocator asks for fresh pages
+KEPT_FROM = 2**15  # numbers; for these the C library's allocator asks for fresh pages
 _use_count: Callable[[Tensor], int] = torch.Tensor._use_count  # type: ignore[attr-defined]
 _kept: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}  # by the identity of the original
 
@@ -52,7 +52,7 @@ def stand_ins(originals: Mapping[int, Tensor]) -> dict[int, Tensor]:
 
 def keeps_address(original: Tensor) -> bool:
     """Whether its stand-in is kept."""
-    return original.numel() * original.element_size() >= KEPT_FROM or original.is_cuda
+    return original.numel() >= KEPT_FROM or original.is_cuda
 
 
 def keep(originals: Mapping[int, Tensor], used: Mapping[int, Tensor]) -> None:

@@ -236,6 +236,8 @@ def test_tensors_that_share_memory_do_so_within_a_block(size):
             assert torch.equal(model.column[:3], torch.tensor([1.0, 1.0, 0.0]))
             assert model.column.stride() == held[2].stride()
             assert (model.plain == 0).all()
+            model.front.mul_(torch.ones(6, requires_grad=True))  # autograd lets it, as for the originals
+            assert model.front.requires_grad
     assert all(now is was for now, was in zip((model.queue, model.front, model.column), held, strict=True))
     assert (model.queue == 0).all()
 

@@ -98,6 +98,31 @@ def test_strict_names_what_was_initialised(x):
             model(x)
 
 
+class LazyScale(nn.modules.lazy.LazyModuleMixin, nn.Module):
+    """It stays of its class once it is initialised."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.count = nn.UninitializedParameter(), 0
+
+    def initialize_parameters(self, v):
+        if self.has_uninitialized_params():
+            self.scale.materialize(v.shape[-1:])
+
+    def forward(self, v):
+        self.count += 1
+        return v * self.scale
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_what_was_initialised_is_put_back_from_then_on():
+    model = LazyScale()
+    for _ in range(3):
+        with untouched(model):
+            model(torch.ones(3))
+    assert model.count == 1
+
+
 @pytest.mark.parametrize(
     "norm", [parametrizations.spectral_norm, parametrizations.weight_norm, spectral_norm, weight_norm]
 )

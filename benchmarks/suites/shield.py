@@ -1,4 +1,4 @@
-"""What it costs to keep a closure's model untouched, beside a SimCLR step of a ResNet-50 on small images (64 pixels)."""
+"""What it costs to keep a closure's model untouched, beside a SimCLR step of a ResNet-50 at 64 pixels."""
 
 from __future__ import annotations
 

@@ -33,14 +33,17 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[Shield]:
     """Run a block, then have everything as it was in every module that ``roots`` hold.
 
     Also when the block raises. Within the block, buffers and tensors in attributes are stand-ins, so that the user's
-    own are never written (batch-norm statistics, queues, centres). Afterwards these are back, and so is everything else
-    that modules and helper objects hold: train or eval flags, Python counters, lists and dicts, attributes that were
-    deleted or are new, parameters' ``.grad`` and ``requires_grad``. What a function itself captures, such as a list
+    own are never written (batch-norm statistics, queues, centres); on the CPU those that share memory, such as a
+    buffer and its views, still do. Stand-ins of large tensors are kept for the next block, and need as much memory for
+    as long as their originals live. Afterwards the originals are back, and so is everything else that modules and
+    helper objects hold: train or eval flags, Python counters, lists and dicts, attributes that were deleted or are new,
+    parameters' ``.grad`` and ``requires_grad``. What a function itself captures, such as a list
     for its results, is its own way to tell something, and stays as the block left it; so do the values of parameters.
 
     Within the block a ``DistributedDataParallel`` calls its module directly, since a pass of its own would begin a
     training step: it would broadcast buffers, fail under ``no_sync`` and, with ``static_graph``, let the ranks diverge.
-    A lazy module's first forward initialises it for good. Threads whose blocks share a module wait for each other.
+    A lazy module's first forward initialises it for good; strict mode says so. Threads whose blocks share a module wait
+    for each other.
 
     Args:
         roots: modules, or closures over them: functions, lambdas, partials, bound methods, callable objects. Modules

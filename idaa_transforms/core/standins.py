@@ -1,7 +1,7 @@
 """What a closure works on in place of the user's tensors, so that these are never written.
 
 A stand-in has the values, strides and ``requires_grad`` of its original and belongs to no graph. Tensors that share
-memory have stand-ins that share memory, where these can be made from one copy of it.
+memory on the CPU have stand-ins that do, if together they are as large as that memory.
 
 Some are kept for as long as their originals live, and filled again for each block. Large ones on the CPU, since fresh
 memory costs more than the copy: the price is as much memory as the original takes. On CUDA all, since CUDA graphs
@@ -83,19 +83,24 @@ def _layout(tensor: Tensor) -> tuple[object, ...]:
 
 
 def _sharing(originals: Iterable[Tensor]) -> dict[int, Tensor]:
-    """Stand-ins of tensors that share memory, which is copied once, if they cover no less than there is of it."""
+    """Stand-ins of tensors that share memory, which is copied once, if they cover no less than there is of it. On the
+    CPU alone: on CUDA addresses matter more."""
     groups: dict[int, list[Tensor]] = defaultdict(list)
     for tensor in originals:
-        if type(tensor) is Tensor and _is_strided(tensor) and tensor.device.type != "meta" and not tensor.requires_grad:
-            groups[tensor.untyped_storage()._cdata].append(tensor)
+        if type(tensor) is Tensor and tensor.device.type == "cpu" and _is_strided(tensor) and not tensor.requires_grad:
+            try:
+                groups[tensor.untyped_storage()._cdata].append(tensor)
+            except RuntimeError:  # a tensor of torch.func has no memory of its own
+                continue
     found: dict[int, Tensor] = {}
     for group in groups.values():
         storage = group[0].untyped_storage()
         if len(group) > 1 and storage.nbytes() <= sum(t.numel() * t.element_size() for t in group):
             memory = storage.clone()
             for t in group:
-                copy = torch.empty(0, dtype=t.dtype, device=t.device)
-                found[id(t)] = copy.set_(memory, t.storage_offset(), t.shape, t.stride())
+                whole = torch.empty(0, dtype=t.dtype).set_(memory)
+                with torch.enable_grad():  # or else autograd would not allow to write to the view
+                    found[id(t)] = whole.as_strided(t.shape, t.stride(), t.storage_offset())
     return found
 
 

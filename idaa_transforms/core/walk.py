@@ -32,7 +32,7 @@ class Place:
     parameters: bool  # holds a module's parameters
     members: bool  # is a module's own dict of these, of buffers or of submodules
     types: list[type] = field(default_factory=list)  # of what it holds
-    fixed: dict[int, int] = field(default_factory=dict)  # offset to identity, of what has more behind it
+    fixed: dict[int, int] = field(default_factory=dict)  # offset to identity, of what has more behind it or to come
     constants: dict[int, Any] = field(default_factory=dict)  # tuples of numbers, which stay alive here
     empty: list[int] = field(default_factory=list)  # offsets of containers without contents
     tensors: list[int] = field(default_factory=list)  # offsets of what is stood in for
@@ -55,7 +55,7 @@ class Place:
                 self.constants[j] = value
             elif self.kept and cls in _EMPTIABLE and not value:
                 self.empty.append(j)
-            elif any(True for _ in search.parts(value)):
+            elif issubclass(cls, UNINITIALISED) or any(True for _ in search.parts(value)):
                 self.fixed[j] = id(value)
 
 

@@ -19,7 +19,7 @@ from .suites import targets
 
 Rows = list[dict[str, Any]]
 BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "fontsize": 8}
-SUITES = ("targets", "model", "steps", "views", "peers", "autoencoders", "processes", "startup")
+SUITES = ("targets", "model", "steps", "shield", "views", "peers", "autoencoders", "processes", "startup")
 
 
 def of_rows(rows: Rows, settings: dict[str, Any]) -> str:

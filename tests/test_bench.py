@@ -62,6 +62,13 @@ def test_steps(bench):
     assert all(row["peak_mib"] > 1 for row in result["rows"] if row["case"][0] != "(")
 
 
+def test_shield(bench):
+    result, _, _ = bench("shield")
+    rows = {row["case"]: row for row in result["rows"]}
+    assert rows["the shield around a MoCo queue of 65,536 x 128"]["peak_mib"] < 1  # it is kept
+    assert 0 < rows["the shield around the ResNet-50"]["peak_mib"] < 2
+
+
 def test_views(bench, monkeypatch):
     monkeypatch.setattr(views, "AXES", {"steps": [1, 3], "chunk_size": [1]})
     result, _, _ = bench("views", "--batches", 1, 2)

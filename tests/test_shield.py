@@ -201,6 +201,57 @@ def test_containers_of_any_size_are_put_back(size):
     assert model.empty == {}
 
 
+def test_the_order_of_an_ordered_dict_is_put_back():
+    model = nn.Module()
+    model.table = collections.OrderedDict(a=1, b=2)
+    model.table.move_to_end("a")
+    with untouched(model):
+        model.table["b"] = 3
+        model.table.move_to_end("b")
+    assert [*model.table.items()] == [("b", 2), ("a", 1)]
+
+
+def test_a_value_that_moved_to_the_next_list_stays_there():
+    model = nn.Module()
+    model.one, model.two = [1, 2], [3]
+    with untouched(model):
+        pass
+    model.two.insert(0, model.one.pop())  # all values in a row are what they were
+    with untouched(model):
+        model.two.insert(0, model.one.pop())
+    assert (model.one, model.two) == ([1], [2, 3])
+
+
+@pytest.mark.parametrize("size", [4, 2**16])
+def test_tensors_that_share_memory_do_so_within_a_block(size):
+    model = nn.Module()
+    model.register_buffer("queue", torch.zeros(size, 6))
+    model.front, model.column, model.plain = model.queue[:2], model.queue.t()[1], torch.zeros(3)
+    held = model.queue, model.front, model.column
+    for _ in range(2):
+        with untouched(model):
+            assert model.queue is not held[0]
+            model.front.fill_(1)
+            assert torch.equal(model.queue[:2], torch.ones(2, 6))
+            assert torch.equal(model.column[:3], torch.tensor([1.0, 1.0, 0.0]))
+            assert model.column.stride() == held[2].stride()
+            assert (model.plain == 0).all()
+            model.front.mul_(torch.ones(6, requires_grad=True))  # autograd lets it, as for the originals
+            assert model.front.requires_grad
+    assert all(now is was for now, was in zip((model.queue, model.front, model.column), held, strict=True))
+    assert (model.queue == 0).all()
+
+
+def test_a_small_view_of_much_memory_is_copied_alone():
+    model, data = nn.Module(), torch.zeros(1000, 1000)
+    model.first, model.second = data[:1], data[1:2]
+    with untouched(model):
+        assert model.first.untyped_storage().nbytes() == 4000
+        model.first.fill_(1)
+        model.second.fill_(1)
+    assert (data == 0).all()
+
+
 HIDDEN = {}
 
 

@@ -84,6 +84,45 @@ def test_a_lazy_model_is_initialised_for_good_and_in_its_mode(x, vae):
     assert torch.equal(model(plain(x)), model(plain(x)))
 
 
+def test_strict_names_what_was_initialised(x):
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(2), nn.ReLU(), nn.LazyLinear(2))
+    with (
+        pytest.warns(ClosureMutationWarning, match=r"initialised model\.1, model\.3, which stays so; call") as told,
+        untouched(lambda v: model(v), strict=True),
+    ):
+        model(x)
+    assert "put back" not in str(told[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with untouched(lambda v: model(v), strict=True):
+            model(x)
+
+
+class LazyScale(nn.modules.lazy.LazyModuleMixin, nn.Module):
+    """It stays of its class once it is initialised."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.count = nn.UninitializedParameter(), 0
+
+    def initialize_parameters(self, v):
+        if self.has_uninitialized_params():
+            self.scale.materialize(v.shape[-1:])
+
+    def forward(self, v):
+        self.count += 1
+        return v * self.scale
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_what_was_initialised_is_put_back_from_then_on():
+    model = LazyScale()
+    for _ in range(3):
+        with untouched(model):
+            model(torch.ones(3))
+    assert model.count == 1
+
+
 @pytest.mark.parametrize(
     "norm", [parametrizations.spectral_norm, parametrizations.weight_norm, spectral_norm, weight_norm]
 )
@@ -134,10 +173,37 @@ def test_addresses_are_kept_where_graphs_record_them(monkeypatch):
     assert not standins._kept
 
 
+def test_a_large_stand_in_is_used_again_but_not_while_a_graph_needs_it():
+    model, weight = nn.Module(), torch.ones(4, requires_grad=True)
+    model.queue, addresses, losses = torch.ones(2**14, 4), [], []
+    for step in range(4):
+        model.queue.fill_(step + 1)
+        with untouched(model):
+            addresses.append(model.queue.data_ptr())
+            losses.append((model.queue[0] @ weight).square())
+        if step % 2:
+            sum(losses).backward()
+            losses.clear()
+    assert torch.equal(weight.grad, torch.full((4,), 2.0 * 4 * (1 + 4 + 9 + 16)))
+    assert addresses[0] != addresses[1] == addresses[2] != addresses[3]
+
+
+def test_a_kept_stand_in_follows_its_original():
+    model = nn.Module()
+    model.queue, old = torch.zeros(2**14, 4), []
+    for shape in ((2**14, 4), (4, 2**14), (2**15, 4)):
+        model.queue.resize_(shape).fill_(len(old))
+        with untouched(model):
+            assert model.queue.shape == shape
+            assert (model.queue == len(old)).all()
+        old.append(shape)
+
+
 class Caching(nn.Module):
     def __init__(self):
         super().__init__()
         self.net, self.kept, self.me = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), [], [self]
+        self.large = torch.zeros(2**16)
         self.register_forward_hook(self.remember)
 
     def forward(self, v):
@@ -165,10 +231,12 @@ def test_a_thousand_blocks_leave_nothing_behind():
     assert not any(graph() is not None for graph in graphs)
     assert len(gc.get_objects()) - before < 2 * 500 + 100  # the list of this test has 500 more references
     assert model.kept == []
-    died = weakref.ref(model)
+    assert id(model.large) in standins._kept
+    died, kept = weakref.ref(model), weakref.ref(standins._kept[id(model.large)][1])
     del model  # but not the shield
     gc.collect()
     assert died() is None, shield
+    assert kept() is None
 
 
 def test_two_threads_with_one_model_take_turns(x):

@@ -28,8 +28,9 @@ class Round(NamedTuple):
     """Places in a row that are read alike."""
 
     owners: Pick  # out of the flat list
-    classes: list[type]  # of the owners
     part: Part
+    sizes: list[int]  # of each place
+    types: list[type]  # of all that they hold
     keyed: Callable[[Any], Iterator[Any]] | None  # goes through keys, where these are put back
 
     def holders(self, flat: Sequence[Any]) -> Iterable[Any]:
@@ -37,11 +38,10 @@ class Round(NamedTuple):
         owners = self.owners(flat)
         return map(self.part.holder, owners) if self.part.holder else owners
 
-    def read(self, flat: Sequence[Any], into: list[Any]) -> list[int]:
-        """Add all values to ``into``, and give the number in each place."""
+    def read(self, flat: Sequence[Any]) -> list[Any] | None:
+        """All values, if there are as many in each place as there were."""
         held = [*map(self.part.read, self.holders(flat))]
-        into += _chain(held)
-        return [*map(len, held)]
+        return [*_chain(held)] if [*map(len, held)] == self.sizes else None
 
 
 class Standing(NamedTuple):
@@ -72,11 +72,12 @@ class Plan:
 
     def still(self, flat: list[Any]) -> bool:
         """Whether everything that the owners in ``flat`` hold is as it was when that was read, keys aside."""
-        now: list[Any] = flat[: len(self._names)]
-        sizes: list[int] = []
+        now = flat[: len(self._names)]
         for part in self._rounds:
-            sizes += part.read(flat, now)
-        return sizes == self._sizes and all(map(is_, now, flat)) and not any(self._empty(flat))
+            if (held := part.read(flat)) is None:
+                return False
+            now += held
+        return all(map(is_, now, flat)) and not any(self._empty(flat))
 
     def keys(self, flat: list[Any]) -> list[Any]:
         """All keys of dicts that are put back, in order."""
@@ -118,22 +119,15 @@ class Plan:
         return label(names[self.at(named.owner)], thing, place.part, self._sizes[i], place.members)
 
     def _flat(self, roots: Sequence[Any]) -> list[Any] | None:
+        if not all(map(is_, map(type, roots), self._roots)):
+            return None
         flat = list(roots)
-        sizes: list[int] = []
-        for part in self._rounds:
-            try:
-                owners = part.owners(flat)
-            except IndexError:
+        for part in self._rounds:  # its owners are of the types that they were, or an earlier round had ended this
+            held = part.read(flat)
+            if held is None or not all(map(is_, map(type, held), part.types)):
                 return None
-            if not all(map(is_, map(type, owners), part.classes)):
-                return None
-            sizes += part.read(flat, flat)
-        same = (
-            sizes == self._sizes
-            and all(map(is_, map(type, flat), self._types))
-            and [*map(id, self._fixed(flat))] == self._fixed_ids
-            and not any(self._empty(flat))
-        )
+            flat += held
+        same = [*map(id, self._fixed(flat))] == self._fixed_ids and not any(self._empty(flat))
         return flat if same else None
 
     def _took_over(self, roots: Sequence[Any]) -> bool:
@@ -163,20 +157,21 @@ class Plan:
         self._rounds = []
         for _, group in groupby(places, lambda p: (p.level, p.kept, p.part.read, p.part.holder)):
             row = [*group]
-            part, owners = row[0].part, [self.at(place.owner) for place in row]
-            keyed = part.kind.keyed if row[0].kept and part.kind else None
-            self._rounds.append(Round(_pick(owners), [place.cls for place in row], part, keyed))
+            part, owners = row[0].part, _pick([self.at(place.owner) for place in row])
+            sizes, held = [len(place.types) for place in row], [*_chain(place.types for place in row)]
+            keyed = part.kind.keyed if part.kind and row[0].kept else None
+            self._rounds.append(Round(owners, part, sizes, held, keyed))
         starts = [*zip(self.starts, places, strict=True)]
         fixed = [(start + j, identity) for start, p in starts for j, identity in p.fixed.items()]
         fixed += [(start + j, id(constant)) for start, p in starts for j, constant in p.constants.items()]
         self._fixed, self._fixed_ids = _pick([at for at, _ in fixed]), [identity for _, identity in fixed]
-        self._types = [*self._roots, *_chain(place.types for place in places)]
+        types = [*self._roots, *_chain(place.types for place in places)]
         self._empty = _pick([start + j for start, place in starts for j in place.empty])
         self.lazy, self.wrappers = [*map(self.at, walk.lazy)], [*map(self.at, walk.wrappers)]
         self.bodies = [self.at(place.owner) for place in places if place.part.attributes]
         self.large = [(self.at(place.owner), place.part) for place in walk.large]
         trained = [start + j for start, place in starts if place.parameters for j in range(len(place.types))]
-        self.trained = [at for at in trained if issubclass(self._types[at], Tensor)]
+        self.trained = [at for at in trained if issubclass(types[at], Tensor)]
         self.parameters = _pick(self.trained)
         self.standing: list[Standing] = []
         inside, self.others = [], []
@@ -185,7 +180,7 @@ class Plan:
             if positions and place.part.kind:
                 self.standing.append(Standing(self.at(place.owner), place.part.kind, place.part, start, positions))
             for at in positions:
-                if place.inside and issubclass(self._types[at], Tensor):
+                if place.inside and issubclass(types[at], Tensor):
                     inside.append(at)
                 else:
                     self.others.append((at, place.inside))

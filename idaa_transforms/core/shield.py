@@ -8,7 +8,7 @@ shield is put up and taken down again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from operator import is_
@@ -33,14 +33,17 @@ def untouched(*roots: Any, strict: bool = False) -> Iterator[Shield]:
     """Run a block, then have everything as it was in every module that ``roots`` hold.
 
     Also when the block raises. Within the block, buffers and tensors in attributes are stand-ins, so that the user's
-    own are never written (batch-norm statistics, queues, centres). Afterwards these are back, and so is everything else
-    that modules and helper objects hold: train or eval flags, Python counters, lists and dicts, attributes that were
-    deleted or are new, parameters' ``.grad`` and ``requires_grad``. What a function itself captures, such as a list
+    own are never written (batch-norm statistics, queues, centres); on the CPU those that share memory, such as a
+    buffer and its views, still do. Stand-ins of large tensors are kept for the next block, and need as much memory for
+    as long as their originals live. Afterwards the originals are back, and so is everything else that modules and
+    helper objects hold: train or eval flags, Python counters, lists and dicts, attributes that were deleted or are new,
+    parameters' ``.grad`` and ``requires_grad``. What a function itself captures, such as a list
     for its results, is its own way to tell something, and stays as the block left it; so do the values of parameters.
 
     Within the block a ``DistributedDataParallel`` calls its module directly, since a pass of its own would begin a
     training step: it would broadcast buffers, fail under ``no_sync`` and, with ``static_graph``, let the ranks diverge.
-    A lazy module's first forward initialises it for good. Threads whose blocks share a module wait for each other.
+    A lazy module's first forward initialises it for good; strict mode says so. Threads whose blocks share a module wait
+    for each other.
 
     Args:
         roots: modules, or closures over them: functions, lambdas, partials, bound methods, callable objects. Modules
@@ -61,9 +64,9 @@ class Shield:
 
     def __init__(self, roots: tuple[Any, ...], strict: bool) -> None:
         bodies, captured = reachable(roots)
-        self._grads: list[tuple[Tensor, Tensor | None, bool]] = []
         self._written: list[tuple[Kind, Any, Any, Any]] = []  # kind, holder, key, original
-        self._copies: list[tuple[Tensor, Tensor]] = []  # original, stand-in
+        self._originals: dict[int, Tensor] = {}  # by identity; so are their stand-ins
+        self._stand_ins: dict[int, Tensor] = {}
         self._forwards: list[tuple[dict[str, Any], Any]] = []
         self._plan, self._flat, self._mine = _claim(bodies)
         self._keys = self._plan.keys(self._flat)
@@ -79,19 +82,19 @@ class Shield:
         """Take gradients away, and put stand-ins in the place of tensors."""
         flat, plan = self._flat, self._plan
         parameters = {id(p): p for p in plan.parameters(flat)}
-        for p in parameters.values():
-            if p.is_leaf:
-                grad = p.grad
-                self._grads.append((p, grad, p.requires_grad))
-                if grad is not None:
-                    p.grad = None  # so that a closure that calls backward() adds to nothing of the user's
+        self._leaves = [p for p in parameters.values() if p.is_leaf]
+        self._grads = [p.grad for p in self._leaves]
+        self._wanted = [p.requires_grad for p in self._leaves]
+        for p, grad in zip(self._leaves, self._grads, strict=True):
+            if grad is not None:
+                p.grad = None  # so that a closure that calls backward() adds to nothing of the user's
         self._stand_in(parameters)
         for at in plan.wrappers:
             own = search.MODULE_DICT(flat[at])
             self._forwards.append((own, own.get("forward")))
             own["forward"] = own["_modules"]["module"].__call__
         if self._watch:
-            self._watch.begin(self._copies)
+            self._watch.begin(self._originals, self._stand_ins)
 
     def saw(self, loss: Tensor, view: Tensor) -> None:
         """In strict mode: warn if ``loss`` of ``view`` came from a model where the search found none."""
@@ -103,7 +106,7 @@ class Shield:
         watch = self._watch
         if watch:
             watch.end()
-        for p, grad, wanted in self._grads:
+        for p, grad, wanted in zip(self._leaves, self._grads, self._wanted, strict=True):
             try:
                 p.grad = grad
                 if p.requires_grad is not wanted:
@@ -119,7 +122,7 @@ class Shield:
                 kind.put(holder, key, original)
             except IndexError:  # the block made the list shorter, which the comparison below sees
                 continue
-        keep(self._copies)
+        keep(self._originals, self._stand_ins)
         for own, mode in self._lazy:
             own["training"] = mode
         if not self._is_as_before():
@@ -137,17 +140,18 @@ class Shield:
             originals |= {id(t): t for t in _tensors(flat[at]) if is_inside or not _is_data(t)}
         for key in originals.keys() & parameters.keys():
             del originals[key]
-        by = stand_ins([*originals.values()])
-        self._copies = [(originals[key], stand_in) for key, stand_in in by.items()]
+        self._originals = originals
+        by = self._stand_ins = stand_ins(originals)
         for owner, kind, part, start, positions in plan.standing:
             holder = part.holder_in(flat[owner])
             keys = kind.keys(holder)
             for at in positions:
                 original, key = flat[at], keys[at - start]
-                value = _swapped(original, by)
-                if value is not original:
-                    kind.put(holder, key, value)
-                    self._written.append((kind, holder, value if kind is SET else key, original))
+                value = by.get(id(original))
+                if value is None and (value := _swapped(original, by)) is original:
+                    continue
+                kind.put(holder, key, value)
+                self._written.append((kind, holder, value if kind is SET else key, original))
 
     def _is_as_before(self) -> bool:
         return (
@@ -210,10 +214,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _swapped(value: Any, by: dict[int, Tensor]) -> Any:
     """``value`` with stand-ins: itself, where there are none for it."""
-    if issubclass(type(value), Tensor):
-        return by.get(id(value), value)
     if not issubclass(type(value), tuple):
-        return value
+        return by.get(id(value), value)
     old = [*tuple.__iter__(value)]
     new = [_swapped(part, by) for part in old]
     return value if _same(old, new) else tuple.__new__(type(value), new)
@@ -223,7 +225,6 @@ def _is_data(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() > LARGEST_OUTSIDE
 
 
-def _same(a: Iterable[Any], b: Iterable[Any]) -> bool:
+def _same(a: Collection[Any], b: Collection[Any]) -> bool:
     """Whether both hold the same objects in the same order."""
-    a, b = [*a], [*b]
     return len(a) == len(b) and all(map(is_, a, b))

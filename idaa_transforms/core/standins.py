@@ -1,7 +1,7 @@
 """What a closure works on in place of the user's tensors, so that these are never written.
 
 A stand-in has the values, strides and ``requires_grad`` of its original and belongs to no graph. Tensors that share
-memory have stand-ins that share memory, where these can be made from one copy of it.
+memory on the CPU have stand-ins that do, if together they are as large as that memory.
 
 Some are kept for as long as their originals live, and filled again for each block. Large ones on the CPU, since fresh
 memory costs more than the copy: the price is as much memory as the original takes. On CUDA all, since CUDA graphs
@@ -14,34 +14,35 @@ from __future__ import annotations
 
 import weakref
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from .holders import UNINITIALISED
 
-KEPT_FROM = 2**17  # bytes; from here on the C library's allocator asks for fresh pages
+KEPT_FROM = 2**15  # numbers; for these the C library's allocator asks for fresh pages
+_use_count: Callable[[Tensor], int] = torch.Tensor._use_count  # type: ignore[attr-defined]
 _kept: dict[int, tuple[weakref.ref[Tensor], Tensor]] = {}  # by the identity of the original
 
 
-def stand_ins(originals: Sequence[Tensor]) -> dict[int, Tensor]:
-    """By the identity of each original, what stands in for it. One that cannot be copied has none."""
+def stand_ins(originals: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """By the identities of ``originals``, what stands in for them. One that cannot be copied has none."""
     found: dict[int, Tensor] = {}
     refill: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, Tensor]]] = defaultdict(list)
     with torch.no_grad():
-        if any(type(tensor) is Tensor and tensor._is_view() for tensor in originals):
-            found = _sharing(originals)
-        for tensor in originals:
-            if id(tensor) in found:
-                continue
+        if any(type(tensor) is Tensor and tensor._is_view() for tensor in originals.values()):
+            found = _sharing(originals.values())
+            originals = {key: tensor for key, tensor in originals.items() if key not in found}
+        for key, tensor in originals.items():
             try:
-                old = _take(tensor) if id(tensor) in _kept else None
-                if old is None:
-                    found[id(tensor)] = _copy(tensor)
-                else:
-                    found[id(tensor)] = old
+                if key in _kept and (old := _take(tensor)) is not None:
+                    found[key] = old
                     refill[tensor.device, tensor.dtype].append((old, tensor))
+                elif type(tensor) is Tensor and not tensor.requires_grad and tensor.is_contiguous():
+                    found[key] = tensor.clone()
+                else:
+                    found[key] = _copy(tensor)
             except Exception:  # an odd tensor costs nothing but its own protection
                 continue
         for pairs in refill.values():
@@ -51,14 +52,15 @@ def stand_ins(originals: Sequence[Tensor]) -> dict[int, Tensor]:
 
 def keeps_address(original: Tensor) -> bool:
     """Whether its stand-in is kept."""
-    return original.is_cuda or original.numel() * original.element_size() >= KEPT_FROM
+    return original.numel() >= KEPT_FROM or original.is_cuda
 
 
-def keep(pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """After a block, of (original, stand-in): what is kept for the next, unless the block left it in a graph."""
-    for original, stand_in in pairs:
-        if keeps_address(original) and stand_in.grad_fn is None and _is_strided(stand_in) and not stand_in._is_view():
-            _keep(original, stand_in)
+def keep(originals: Mapping[int, Tensor], used: Mapping[int, Tensor]) -> None:
+    """After a block: what of the stand-ins ``used`` is kept for the next one, unless the block left it in a graph."""
+    for key, new in used.items():
+        old = originals[key]
+        if type(old) is Tensor and keeps_address(old) and _is_strided(new) and not (new.grad_fn or new._is_view()):
+            _keep(old, new)
 
 
 def _keep(original: Tensor, stand_in: Tensor) -> None:
@@ -70,30 +72,35 @@ def _take(original: Tensor) -> Tensor | None:
     """The stand-in of last time, if it is still like its original. It is taken out, so that a block within a block
     gets another one."""
     held, stand_in = _kept.pop(id(original))
-    if held() is not original or stand_in._use_count() > 1:  # a graph has saved it
+    if held() is not original or _use_count(stand_in) > 1:  # a graph has saved it
         return None
     return stand_in if _layout(original) == _layout(stand_in) and not stand_in.is_inference() else None
 
 
 def _layout(tensor: Tensor) -> tuple[object, ...]:
     wants_grad = tensor.requires_grad and tensor.is_leaf
-    return type(tensor), wants_grad, tensor.dtype, tensor.device, tensor.shape, tensor.stride()
+    return wants_grad, tensor.dtype, tensor.device, tensor.shape, tensor.stride()
 
 
-def _sharing(originals: Sequence[Tensor]) -> dict[int, Tensor]:
-    """Stand-ins of tensors that share memory, which is copied once, if they cover no less than there is of it."""
+def _sharing(originals: Iterable[Tensor]) -> dict[int, Tensor]:
+    """Stand-ins of tensors that share memory, which is copied once, if they cover no less than there is of it. On the
+    CPU alone: on CUDA addresses matter more."""
     groups: dict[int, list[Tensor]] = defaultdict(list)
     for tensor in originals:
-        if type(tensor) is Tensor and _is_strided(tensor) and tensor.device.type != "meta" and not tensor.requires_grad:
-            groups[tensor.untyped_storage()._cdata].append(tensor)
+        if type(tensor) is Tensor and tensor.device.type == "cpu" and _is_strided(tensor) and not tensor.requires_grad:
+            try:
+                groups[tensor.untyped_storage()._cdata].append(tensor)
+            except RuntimeError:  # a tensor of torch.func has no memory of its own
+                continue
     found: dict[int, Tensor] = {}
     for group in groups.values():
         storage = group[0].untyped_storage()
         if len(group) > 1 and storage.nbytes() <= sum(t.numel() * t.element_size() for t in group):
             memory = storage.clone()
             for t in group:
-                copy = torch.empty(0, dtype=t.dtype, device=t.device)
-                found[id(t)] = copy.set_(memory, t.storage_offset(), t.shape, t.stride())  # type: ignore[call-overload]
+                whole = torch.empty(0, dtype=t.dtype).set_(memory)
+                with torch.enable_grad():  # or else autograd would not allow to write to the view
+                    found[id(t)] = whole.as_strided(t.shape, t.stride(), t.storage_offset())
     return found
 
 
@@ -102,13 +109,7 @@ def _is_strided(tensor: Tensor) -> bool:
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    if (
-        type(tensor) is Tensor
-        and not tensor.requires_grad
-        and tensor.layout is torch.strided
-        and tensor.is_contiguous()
-    ):
-        return tensor.clone()
+    """A copy of an odd one."""
     if issubclass(type(tensor), (nn.Parameter, UNINITIALISED)):
         raise TypeError("parameters and what has no values yet have no stand-in")
     wants_grad = tensor.requires_grad and tensor.is_leaf

@@ -26,16 +26,16 @@ class Watch:
         self._watched = [
             (name, t, t._version)
             for name, t in (*parameters, *captured)
-            if not t.is_inference() and not issubclass(type(t), UNINITIALISED)
+            if not issubclass(type(t), UNINITIALISED) and not t.is_inference()
         ]
         self._grads = [(f"{name}.grad", t) for name, t in parameters if t.is_leaf]
         self._changed: list[str] = []
         self._stays: list[str] = []
         self._overlooked = False
 
-    def begin(self, copies: list[tuple[Tensor, Tensor]]) -> None:
-        """Stand-ins are in place: (original, stand-in)."""
-        self._copies = copies
+    def begin(self, originals: dict[int, Tensor], stand_ins: dict[int, Tensor]) -> None:
+        """Stand-ins are in place, by the identities of their originals."""
+        self._originals, self._stand_ins = originals, stand_ins
         self._before = [self._contents(place) for place in self._plan.places]
 
     def look_at(self, loss: Tensor, view: Tensor) -> None:
@@ -46,7 +46,8 @@ class Watch:
         """Nothing is put back yet."""
         names, plan = self._names, self._plan
         called = dict(zip(map(id, reversed(self._flat)), reversed(names), strict=True))
-        changed = [called.get(id(old), "a tensor") for old, new in self._copies if not _equal(old, new)]
+        moved = [key for key, new in self._stand_ins.items() if not _equal(self._originals[key], new)]
+        changed = [called.get(key, "a tensor in a tuple") for key in moved]
         for i, (place, before) in enumerate(zip(plan.places, self._before, strict=True)):
             if place.written:
                 changed += self._differences(i, before)

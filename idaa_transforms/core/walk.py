@@ -32,7 +32,7 @@ class Place:
     parameters: bool  # holds a module's parameters
     members: bool  # is a module's own dict of these, of buffers or of submodules
     types: list[type] = field(default_factory=list)  # of what it holds
-    fixed: dict[int, int] = field(default_factory=dict)  # offset to identity, of what has more behind it
+    fixed: dict[int, int] = field(default_factory=dict)  # offset to identity, of what has more behind it or to come
     constants: dict[int, Any] = field(default_factory=dict)  # tuples of numbers, which stay alive here
     empty: list[int] = field(default_factory=list)  # offsets of containers without contents
     tensors: list[int] = field(default_factory=list)  # offsets of what is stood in for
@@ -55,7 +55,7 @@ class Place:
                 self.constants[j] = value
             elif self.kept and cls in _EMPTIABLE and not value:
                 self.empty.append(j)
-            elif any(True for _ in search.parts(value)):
+            elif issubclass(cls, UNINITIALISED) or any(True for _ in search.parts(value)):
                 self.fixed[j] = id(value)
 
 
@@ -122,10 +122,10 @@ class Walk:
 
     def _add(self, found: _Found, part: Part, level: int) -> Iterator[_Found]:
         """Note a place, and give what is found there."""
-        where, thing, depth, *flags = found
-        place = Place(where, level, type(thing), part, *flags)
+        where, thing, depth, kept, inside, parameters, members = found
+        place = Place(where, level, type(thing), part, kept, inside, parameters, members)
         if not part.searched:
-            if found.kept:
+            if kept:
                 self.large.append(place)
             return
         values = part.values(thing)
@@ -135,7 +135,7 @@ class Walk:
         module = part.attributes and part.kind is not None and issubclass(type(thing), nn.Module)
         keys = part.kind.keys(part.holder_in(thing)) if module and part.kind else []
         for j in place.fixed:
-            child = _Found((index, j), values[j], depth + 1, found.kept, found.inside)
+            child = _Found((index, j), values[j], depth + 1, kept, inside)
             if module and type(keys[j]) is str and keys[j] in _OF_MODULES:
                 child = child._replace(depth=0, parameters=keys[j] == "_parameters", members=True)
             yield child

@@ -90,14 +90,14 @@ def _how_to_go_on(folder: Path) -> str:
 def eval_vae(args: argparse.Namespace) -> None:
     """Measure weights by name, folder or repository on test images."""
     from .. import hub
-    from ..training.evaluation import bound_terms, evaluate_vae
+    from ..training.evaluation import evaluate_vae, theorem_terms
 
     device = check_device(args.device)
     autoencoder, _ = hub.load(args.weights, where(args))
     images = images_for(autoencoder, args, only="test")
     autoencoder.to(device)
     if hasattr(autoencoder, "objective"):
-        show(evaluate_vae(autoencoder, images) | bound_terms(autoencoder, images))
+        show(evaluate_vae(autoencoder, images) | theorem_terms(autoencoder, images))
     else:  # not a VAE of the paper's, and mostly a big one
         show(evaluate_vae(autoencoder, images, batch_size=8))
 

@@ -84,6 +84,21 @@ def board() -> str:
     return (RESULTS / "ssl-board" / "board.md").read_text().strip()
 
 
+ARMS = {
+    "none": "two random views, trained longer",
+    "mixup .6": "mixup noise, the best plain control that was run",
+    "idaa-grad .5": "IDAA by `grad=`, eps 0.5",
+}
+
+
+def equal_time() -> str:
+    """Where hard views win: no colour augmentation, the same time for each."""
+    columns = ("seeds", "epochs", "kNN", "linear", "kNN, embedding")
+    rows = {r["arm"].strip("*"): r for r in read(RESULTS / "ssl-board" / "board.md", "### cifar10-crops, fresh seeds")}
+    lines = [[text, *(rows[arm][column] for column in columns)] for arm, text in ARMS.items()]
+    return table(["trained for the same time", *columns], lines)
+
+
 # Cost ----------------------------------------------------------------------------------------------------------------
 
 SPEED, TARGETS = RESULTS / "speed" / "speed.md", RESULTS / "speed" / "cpu-targets.json"
@@ -223,6 +238,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "help": help_short,
     "help-in-full": help_in_full,
     "board": board,
+    "equal-time": equal_time,
     "cost": cost,
     "targets": targets,
     "weights": weights,

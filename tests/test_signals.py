@@ -263,7 +263,12 @@ def test_a_vae_of_signals_learns_and_is_published(waves, tmp_path):
 def test_by_the_command(waves, tmp_path):
     out = tmp_path / "waves-vae"
     small = ["--latent-dim", "8", "--width", "16", "--epochs", "1", "--batch-size", "32"]
+    for option in (["--skip-bad"], ["--channels", "3"], ["--image-size", "32"]):
+        with pytest.raises(SystemExit, match=f"{option[0]} is of images, and --signals says"):
+            main(["train-vae", str(waves), "--signals", "ncl", "--out", str(out), *small, *option])
     main(["train-vae", str(waves), "--signals", "ncl", "--out", str(out), *small])
+    with pytest.raises(SystemExit, match="these weights are of signals, and this command reads images"):
+        main(["eval-vae", str(out), str(waves)])
     vae = IDAATransform.from_pretrained(out).autoencoder
     assert (vae.image_size, vae.channels, vae.beta) == ((32,), 3, 0.1 * 32 / 16)
     assert list(vae.mean) == pytest.approx(statistics(load_signals(waves).train)[0])

@@ -8,7 +8,7 @@ from torch import nn
 
 from idaa_transforms import hub
 from idaa_transforms.autoencoders import ConvVAE, Posterior
-from idaa_transforms.training.evaluation import bound_terms, evaluate_vae
+from idaa_transforms.training.evaluation import evaluate_vae, theorem_terms
 from idaa_transforms.util.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ class LinearVAE(nn.Module):
 def test_a_linear_vae_in_closed_form():
     vae = LinearVAE()
     images = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    found = bound_terms(vae, images, batch_size=16, draws=4000)
+    found = theorem_terms(vae, images, batch_size=16, draws=4000)
 
     x = ((images.float() / 255 - 0.5) / 0.25).flatten(1)
     mean, variance = x @ vae.a.weight.T, vae.log_variance.exp()
@@ -57,9 +57,9 @@ def test_real_weights():
     images = (cifar10_sample()[0] * 255).round().byte()
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    found, measured = bound_terms(vae, images), evaluate_vae(vae, images)
+    found, measured = theorem_terms(vae, images), evaluate_vae(vae, images)
     assert torch.equal(torch.get_rng_state(), before)
-    assert found == bound_terms(vae, images)
+    assert found == theorem_terms(vae, images)
     assert found["kl"] == pytest.approx(measured["kl"], rel=1e-4)
     assert found["distortion"] > 0.5 * measured["mse"] * images[0].numel()  # a draw of z costs more than its mean
     assert found["beta"] == vae.beta

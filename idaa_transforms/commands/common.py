@@ -44,6 +44,11 @@ def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Te
     from ..training.data import load_images
 
     size, channels = getattr(autoencoder, "image_size", None), len(autoencoder.mean)
+    if size is not None and len(size) == 1:
+        raise ValueError(
+            "these weights are of signals, and this command reads images; measure signals in Python, with "
+            "IdentityMeter and calibrate of idaa_transforms.measure"
+        )
     square = size is None or size[0] == size[1]
     at_once = None if size is None or (args.data.lower().endswith((".npz", ".npy")) and not square) else max(size)
     images = load_images(args.data, at_once, args.root, skip_bad=args.skip_bad, **options).test

@@ -55,6 +55,9 @@ def _data(args: argparse.Namespace) -> Any:
     from ..training.signals import load_signals
 
     if args.signals:
+        of_images = {"--image-size": args.image_size, "--channels": args.channels, "--skip-bad": args.skip_bad}
+        if said := [option for option, value in of_images.items() if value]:
+            raise ValueError(f"{said[0]} is of images, and --signals says that these are none; leave one of them out")
         return load_signals(args.data, args.signals)
     reading = {"channels": args.channels, "skip_bad": args.skip_bad, "exclude": [args.out]}
     return load_images(args.data, args.image_size, args.root, args.workers, **reading)
@@ -62,6 +65,8 @@ def _data(args: argparse.Namespace) -> Any:
 
 def _statistics(choice: str | None, images: Any, channels: int) -> tuple[list[float], list[float]]:
     """What images are normalised by: known numbers for grey and RGB, measured ones for other channels and signals."""
+    from torch import Tensor
+
     from ..autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
     from ..training.data import statistics
 
@@ -69,7 +74,7 @@ def _statistics(choice: str | None, images: Any, channels: int) -> tuple[list[fl
         cifar = choice == "cifar" or (choice is None and "cifar" in images.name.lower())
         mean, std = CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS
         return list(mean[:channels]), list(std[:channels])
-    return statistics(images.train)
+    return statistics(images.train if isinstance(images.train, Tensor) else images.test)
 
 
 def _how_to_go_on(folder: Path) -> str:
@@ -85,14 +90,14 @@ def _how_to_go_on(folder: Path) -> str:
 def eval_vae(args: argparse.Namespace) -> None:
     """Measure weights by name, folder or repository on test images."""
     from .. import hub
-    from ..training.evaluation import bound_terms, evaluate_vae
+    from ..training.evaluation import evaluate_vae, theorem_terms
 
     device = check_device(args.device)
     autoencoder, _ = hub.load(args.weights, where(args))
     images = images_for(autoencoder, args, only="test")
     autoencoder.to(device)
     if hasattr(autoencoder, "objective"):
-        show(evaluate_vae(autoencoder, images) | bound_terms(autoencoder, images))
+        show(evaluate_vae(autoencoder, images) | theorem_terms(autoencoder, images))
     else:  # not a VAE of the paper's, and mostly a big one
         show(evaluate_vae(autoencoder, images, batch_size=8))
 

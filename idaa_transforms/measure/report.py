@@ -14,7 +14,7 @@ from ..autoencoders.conv import ConvVAE
 from ..autoencoders.resample import resample
 from ..core.functional import Loss
 from ..training.augmentation import ssl_augmentation
-from ..training.evaluation import bound_terms
+from ..training.evaluation import theorem_terms
 from ..transform import CLAETransform, IDAATransform
 from ..util.extras import require
 from ..util.files import write_whole
@@ -96,7 +96,7 @@ def inspect(
     ]
     if isinstance(aug.autoencoder, ConvVAE):
         seen = resample(images, aug.autoencoder.image_size).clamp(0, 1)  # as the autoencoder sees them
-        body += _theorem(bound_terms(aug.autoencoder, (255 * seen).round().byte()))
+        body += _theorem(theorem_terms(aug.autoencoder, (255 * seen).round().byte()))
     run = ". ".join(f"{key.capitalize()}: {value}" for key, value in provenance().items())
     body += [f'<p class="small">{html.escape(f"{aug!r}. {run}")}.</p>']
     page = Template((Path(__file__).with_name("report.html")).read_text("utf-8"))

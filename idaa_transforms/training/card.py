@@ -14,7 +14,7 @@ from ..util.files import write_whole
 from ..util.provenance import provenance
 from ..util.sample import cifar10_sample
 from .data import Images
-from .evaluation import bound_terms, evaluate_vae, save_samples
+from .evaluation import evaluate_vae, save_samples, theorem_terms
 from .vae import Recipe
 
 STORED = torch.float16
@@ -128,7 +128,7 @@ def publish(
     if not _holds(folder, vae):
         hub.save(vae, folder, {"eps": 0.1}, STORED)
     stored, _ = hub.load(folder)
-    measured = evaluate_vae(stored, images.test) | bound_terms(stored, images.test)
+    measured = evaluate_vae(stored, images.test) | theorem_terms(stored, images.test)
     pictures = len(vae.image_size) == 2
     if with_samples := pictures and vae.channels <= 3:
         # Not of the training data: a card is published, and those pictures may not be.

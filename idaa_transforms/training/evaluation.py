@@ -90,7 +90,9 @@ def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dic
 
 
 @torch.no_grad()
-def bound_terms(vae: ConvVAE, images: Tensor, batch_size: int = 500, draws: int = 4, seed: int = 0) -> dict[str, float]:
+def theorem_terms(
+    vae: ConvVAE, images: Tensor, batch_size: int = 500, draws: int = 4, seed: int = 0
+) -> dict[str, float]:
     """The terms of the paper's Theorem 3.5 on ``images``, uint8 (N, C, H, W), in nats an image.
 
     For a small enough eps, I(x'; y) >= I(x; y) - (L_VAE + I(z; x)) / beta. Known here are

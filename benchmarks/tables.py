@@ -81,7 +81,8 @@ def board() -> str:
 
 ARMS = {
     "none": "two random views, trained longer",
-    "mixup .6": "mixup noise, the best plain control that was run",
+    "mixup .6": "the same with mixup noise",
+    "quantize 8": "the same, randomly quantized: the best plain control that was run",
     "idaa-grad .5": "IDAA by `grad=`, eps 0.5",
 }
 

@@ -10,6 +10,7 @@ from typing import Any, Self, Unpack
 import torch
 from torch import Tensor
 
+from .autoencoders.protocol import Autoencoder
 from .core.attack import Attack
 from .core.binding import Bindable
 from .core.functional import Loss, clamped
@@ -192,7 +193,7 @@ class RandomIDAA(_RandomAttack):
 
     def __init__(
         self,
-        autoencoder: Any,
+        autoencoder: Autoencoder,
         eps: float = 0.1,
         p: float = 0.5,
         same_on_batch: bool = False,

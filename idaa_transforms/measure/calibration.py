@@ -8,11 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
+from ..core.attack import Attack
 from ..core.functional import Loss
+from ..core.guard import Judge
 from ..hub.folder import recommend
 from ..util.extras import require
 from ..util.provenance import provenance
@@ -140,11 +142,17 @@ def even(images: Tensor, batch_size: int) -> Sequence[Tensor]:
     return images.tensor_split(-(-len(images) // batch_size))
 
 
+class HoldsAttack(Protocol):
+    """A transform around an attack, such as those of ``idaa_transforms.kornia``."""
+
+    attack: Attack
+
+
 def calibrate(
-    aug: Any,
+    aug: Attack | HoldsAttack,
     loader: Iterable[Any],
     make_loss: Callable[[Tensor], Loss],
-    judge: Any,
+    judge: IdentityMeter | Judge | str,
     keep: float = 0.95,
     *,
     vary: Literal["eps", "steps"] = "eps",
@@ -176,7 +184,7 @@ def calibrate(
         raise ValueError("loader can be read only once, and each value needs a pass; give a list or a DataLoader")
     meter = judge if isinstance(judge, IdentityMeter) else IdentityMeter(judge)
     measure = measure or ("prediction_kept" if meter.logits else "retrieved")
-    attack = getattr(aug, "attack", aug)
+    attack = aug if isinstance(aug, Attack) else aug.attack
     residual, variance = 0.0, sys.float_info.min  # sums of squares, of all passes
     curve: dict[float, dict[str, float]] = {}
     before = getattr(attack, vary)

@@ -83,7 +83,9 @@ def test_identity(run, tmp_path, monkeypatch, capsys):
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 6
 
     shutil.copytree(hub.find("cifar10-vae-z128"), tmp_path / "weights")
-    monkeypatch.setattr(hub.registry, "find", lambda *_: tmp_path / "weights")
+    ours = (hub.find("cifar10-vae-z128") / "config.json").read_bytes()
+    for place in (hub, hub.registry):  # where defaults.py and hub.load look
+        monkeypatch.setattr(place, "find", lambda *_: tmp_path / "weights")
     np.savez(tmp_path / "cifar10.npz", x_test=np.concatenate([images] * 4), y_test=np.concatenate([labels] * 4))
     arguments = ["defaults.py", tmp_path, *files[:2], *options[:2], "--images", 215, "--weights", "cifar10-vae-z128"]
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
@@ -92,3 +94,5 @@ def test_identity(run, tmp_path, monkeypatch, capsys):
     assert f"eps = {saved['transform']['eps']:g} keeps prediction_kept" in capsys.readouterr().out
     assert saved["calibration"]["about"].startswith("215 test images of cifar10; attacked: ResNet-20")
     assert [row["eps"] for row in saved["calibration"]["curve"]] == [0.05, 0.1, 0.15, 0.2]
+    monkeypatch.undo()
+    assert (hub.find("cifar10-vae-z128") / "config.json").read_bytes() == ours

@@ -35,12 +35,19 @@ def rising(views):
     return (views * torch.linspace(-1, 1, views[0].numel()).view(views.shape[1:])).pow(2).flatten(1).sum(1)
 
 
+def along_last(x, length):
+    """The last axis resampled by torch: one at a time, since it leaves the height of images one pixel wide as it is."""
+    rows = x.reshape(1, 1, -1, x.shape[-1])
+    size = (rows.shape[2], length)
+    return nn.functional.interpolate(rows, size=size, mode="bicubic", antialias=True).view(*x.shape[:-1], length)
+
+
 class TestResample:
     @given(old=SIZES, new=SIZES, dtype=DTYPES, seed=st.integers(0, 99))
     def test_is_what_torch_gives_on_the_cpu(self, old, new, dtype, seed):
         x = images((1, 2, *old), seed, dtype)
         found = resample(x, new)
-        exact = nn.functional.interpolate(x.double(), size=new, mode="bicubic", antialias=True)
+        exact = along_last(along_last(x.double(), new[1]).mT, new[0]).mT
         assert found.dtype == (torch.promote_types(dtype, torch.float32) if old != new else dtype)
         torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=0)
 

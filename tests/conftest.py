@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is there: several workers share the cores
     os.environ.setdefault(_threads, "1")
@@ -14,6 +15,11 @@ from torch import nn
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.hub.folder import CONFIG
+
+
+# Kernels that torch.compile kept for other instructions, of another run with ATEN_CPU_CAPABILITY say, compute NaN here.
+_kept = f"idaa-inductor-{torch.backends.cpu.get_cpu_capability()}"
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), _kept))
 
 
 class TorchRandom:

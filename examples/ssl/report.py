@@ -63,6 +63,7 @@ def settings(run: Run) -> str:
     """What a run was told beyond method, view, data, scale and seed."""
     config = run["config"]
     usual = vars(configure([f"--{name}={config[name]}" for name in ("method", "view", "data", "scale")]))
+    usual["bf16"] = config["bf16"]  # what is usual there is up to the machine that makes the table
     differ = {k: v for k, v in config.items() if k != "seed" and json.dumps(v) != json.dumps(usual[k])}
     return ", ".join(f"{name} {value}" for name, value in differ.items())
 

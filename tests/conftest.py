@@ -1,11 +1,15 @@
 """Small real objects that the tests share."""
 
+import getpass
 import json
 import os
 import tempfile
 
 for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is there: several workers share the cores
     os.environ.setdefault(_threads, "1")
+# Kernels that torch.compile kept for other instructions, of a run with this variable, compute NaN here or crash.
+_kept = f"torchinductor-{getpass.getuser()}-{os.environ.get('ATEN_CPU_CAPABILITY', 'all')}"
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(tempfile.gettempdir(), _kept)
 
 import pytest
 import torch
@@ -15,11 +19,6 @@ from torch import nn
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.hub.folder import CONFIG
-
-
-# Kernels that torch.compile kept for other instructions, of another run with ATEN_CPU_CAPABILITY say, compute NaN here.
-_kept = f"idaa-inductor-{torch.backends.cpu.get_cpu_capability()}"
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.join(tempfile.gettempdir(), _kept))
 
 
 class TorchRandom:

@@ -3,6 +3,7 @@
 import copy
 import functools
 import gc
+import inspect
 import threading
 import weakref
 
@@ -104,6 +105,8 @@ def net(how):
 @pytest.mark.parametrize("backward", [jointly, one_by_one])
 @pytest.mark.parametrize("how", list(HOW)[1:])
 def test_a_recomputation_is_on_the_branch_of_its_forward_pass(how, backward):
+    if how == "timm's" and "use_reentrant" not in inspect.signature(checkpoint_seq).parameters:
+        pytest.skip("this timm does not let one choose the kind of checkpointing")
     ours, theirs = trained(net(how), backward), trained(net("plain"), backward)
     torch.testing.assert_close(ours, theirs)
     assert all(gradient.any() for gradient in theirs[0].values())
@@ -113,6 +116,8 @@ def test_a_recomputation_is_on_the_branch_of_its_forward_pass(how, backward):
 @pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050"])
 def test_timms_gradient_checkpointing(name, reentrant):
     results = []
+    if not hasattr(timm.layers, "use_reentrant_ckpt"):
+        pytest.skip("this timm does not let one choose the kind of checkpointing")
     before = timm.layers.use_reentrant_ckpt()
     timm.layers.set_reentrant_ckpt(reentrant)
     try:

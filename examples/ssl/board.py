@@ -34,6 +34,8 @@ RUNGS: dict[str, tuple[list[str], float]] = {
     "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 3),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
+PLACE = ["--view", "idaa-grad", "--pair", "replace"]
+BOTH = ["--view", "idaa-grad", "--pair", "both", "--no-dual-bn"]
 ARMS: dict[str, list[str]] = {
     "none": ["--view", "none"],
     "third": ["--view", "third"],
@@ -48,6 +50,22 @@ ARMS: dict[str, list[str]] = {
     "latent .5": ["--view", "latent", "--eps", ".5"],
     "idaa-grad .3": ["--view", "idaa-grad", "--eps", ".3"],
     "idaa-grad .5": ["--view", "idaa-grad", "--eps", ".5"],
+    "idaa-grad .8": ["--view", "idaa-grad", "--eps", ".8"],
+    "idaa-grad 1.2": ["--view", "idaa-grad", "--eps", "1.2"],
+    "idaa-grad .5 quantize 8": ["--view", "idaa-grad", "--eps", ".5", "--quantize", "8"],
+    "idaa-grad 0-1": ["--view", "idaa-grad", "--eps", "1", "--eps-schedule", "uniform"],
+    "in place .5": [*PLACE, "--eps", ".5"],
+    "in place .5 coarse": [*PLACE, "--eps", ".5", "--coarse"],
+    "in place .5 half": [*PLACE, "--eps", ".5", "--share", ".5"],
+    "in place .5 coarse half": [*PLACE, "--eps", ".5", "--share", ".5", "--coarse"],
+    "in place 1 coarse": [*PLACE, "--eps", "1", "--coarse"],
+    "in place 0-1 coarse": [*PLACE, "--eps", "1", "--eps-schedule", "uniform", "--coarse"],
+    "in place .5 coarse quantize 8": [*PLACE, "--eps", ".5", "--coarse", "--quantize", "8"],
+    "both .5": [*BOTH, "--eps", ".5"],
+    "both .5 coarse": [*BOTH, "--eps", ".5", "--coarse"],
+    "both .3 coarse": [*BOTH, "--eps", ".3", "--coarse"],
+    "idaa-small .5": ["--view", "idaa-small", "--eps", ".5"],
+    "quantize 8 mixup .6": ["--view", "none", "--quantize", "8", "--mixup", ".6"],
     "idaa-grad .5 mixup .6": ["--view", "idaa-grad", "--eps", ".5", "--mixup", ".6"],
 }
 

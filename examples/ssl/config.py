@@ -25,14 +25,20 @@ class Config:
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
 
     # the view beside the two random ones
-    view: Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad"] = "idaa"  # see README.md
+    view: Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad", "idaa-small"] = (
+        "idaa"  # see README.md
+    )
     attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
-    pair: Literal["add", "replace"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), or loss(x', x2)
+    pair: Literal["add", "replace", "both"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2')
+    share: float = 1.0  # of the images that get a hard view with --pair replace
+    coarse: bool = False  # with --pair replace and both: the gradient for the step at half the resolution
     alpha: float = 1.0
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
     clae_eps: float = 0.03  # of clae, in normalised pixels
-    eps_schedule: Literal["constant", "ramp"] = "constant"  # ramp: from 0 to eps over the run
+    eps_schedule: Literal["constant", "ramp", "uniform"] = (
+        "constant"  # ramp: from 0 to eps over the run; uniform: drawn for each image
+    )
     steps: int = 1
     step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
     anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
@@ -85,11 +91,11 @@ class Config:
     def views(self) -> tuple[int, int]:
         """How many random views a step draws, whole ones and small crops."""
         whole = {"third": 3, "hvp": 4}.get(self.view, 3 if self.attacked == "x3" else 2)
-        return whole, 2 if self.view == "small" else 0
+        return whole, 2 if self.view in ("small", "idaa-small") else 0
 
 
 VIEWS = get_args(get_type_hints(Config)["view"])
-OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
+OF_VAE = ("latent", "idaa", "idaa-grad", "idaa-small")  # views that need one
 WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
 # What decides nothing but where and how fast.
 PLACE = ("out", "root", "download", "device", "threads", "compile", "stop_after")
@@ -147,7 +153,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     if "weights" not in said and config.data not in ("cifar10", "sample"):
         config.weights = WEIGHTS.get(config.data, "")
     config.out = config.out or f"runs/ssl/{run_name(config, said)}"
-    if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae"):
+    if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae", "idaa-grad"):
         parser.error(f"--pair replace and --attacked x3 are for --view idaa and clae, not {config.view}")
     if config.view in OF_VAE and not config.weights:
         parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")

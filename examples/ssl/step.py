@@ -12,8 +12,9 @@ from methods import View
 from network import Model
 from parallel import average_gradients
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms import CLAETransform, IDAATransform, untouched
 
 
 def backward(
@@ -23,6 +24,12 @@ def backward(
     Returns the loss of the two, the loss with the further ones (the same where there are none), and the two as the
     network saw them."""
     config, loss = model.config, model.method.loss
+    if config.eps_schedule == "uniform":
+        eps = eps * torch.rand(len(x1), device=x1.device)
+    if config.view == "idaa-grad" and config.pair == "replace":
+        return in_place(model, attack, x1, x2, eps)
+    if config.view == "idaa-grad" and config.pair == "both":
+        return both(model, attack, x1, x2, eps)
     a, b = model(x1.requires_grad_(config.view == "idaa-grad")), model(x2)
     clean = extra = loss(a, b)
     if config.view == "idaa-grad":  # the step's own gradient, of x1 alone; the whole step goes back once x' is there
@@ -30,6 +37,13 @@ def backward(
         more = [attack(x1.detach(), grad=slope, eps=eps)]
     elif config.view in ("idaa", "clae"):
         more = [attack((more or [x1])[0], loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
+    elif config.view == "idaa-small":
+        leaves = [view.requires_grad_() for view in more]
+        with untouched(model):
+            slopes = torch.autograd.grad(
+                sum(loss(a, model(leaf, hard=True)) for leaf in leaves), leaves, retain_graph=True
+            )
+        more = list(attack(torch.cat(more).detach(), grad=torch.cat(slopes), eps=eps).chunk(len(more)))
     elif config.view == "latent":
         more = [controls.random_step(attack, x1, eps)]
 
@@ -42,6 +56,42 @@ def backward(
         extra = torch.stack([loss(a, model(view, hard=True)) for view in more]).mean()
         (clean + config.alpha * extra).backward()
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
+
+
+def see(model: Model, leaf: Tensor) -> View:
+    """For the gradient that an attack follows: whole, or at half the resolution, a quarter of the cost."""
+    with untouched(model):
+        return model(F.avg_pool2d(leaf, 2)) if model.config.coarse else model(leaf)
+
+
+def in_place(
+    model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float | Tensor
+) -> tuple[Tensor, Tensor, list[View]]:
+    """Hard views in place of x1, for a share of the images: backward of loss(x', x2) alone."""
+    loss, many = model.method.loss, round(model.config.share * len(x1))
+    b, leaf = model(x2), x1[:many].detach().requires_grad_()
+    clean = loss(see(model, leaf), View(*(None if part is None else part[:many] for part in b)))
+    (slope,) = torch.autograd.grad(clean, leaf, retain_graph=True)
+    a = model(attack(leaf.detach(), grad=slope, eps=eps if isinstance(eps, float) else eps[:many]), hard=True)
+    if many < len(x1):
+        pairs = zip(a, model(x1[many:]), strict=True)
+        a = View(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
+    total = loss(a, b)
+    total.backward()
+    return clean.detach(), total.detach(), [a.detach(), b.detach()]
+
+
+def both(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float | Tensor) -> tuple[Tensor, Tensor, list[View]]:
+    """Both views hard, from one gradient: backward of loss(x1', x2') alone."""
+    loss = model.method.loss
+    leaves = [x.detach().requires_grad_() for x in (x1, x2)]
+    clean = loss(*(see(model, leaf) for leaf in leaves))
+    slopes = torch.autograd.grad(clean, leaves)
+    eps = eps if isinstance(eps, float) else eps.repeat(2)
+    a, b = (model(x, hard=True) for x in attack(torch.cat([x1, x2]).detach(), grad=torch.cat(slopes), eps=eps).chunk(2))
+    total = loss(a, b)
+    total.backward()
+    return clean.detach(), total.detach(), [a.detach(), b.detach()]
 
 
 def random_views(model: Model, augment: nn.ModuleList, x: Tensor, part: slice) -> tuple[list[Tensor], list[Tensor]]:

@@ -35,7 +35,7 @@ class Config:
     alpha: float = 1.0
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
-    clae_eps: float = 0.03  # of clae, in normalised pixels
+    clae_eps: float = 0.03  # of clae, in pixels of [0, 1]; the paper's .03 of normalised ones is about .006
     eps_schedule: Literal["constant", "ramp", "uniform"] = (
         "constant"  # ramp: from 0 to eps over the run; uniform: drawn for each image
     )
@@ -49,10 +49,12 @@ class Config:
     data: str = "cifar10"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
     root: str = "data"
     download: bool = True  # by torchvision, where cifar10 or cifar100 is not in root
+    signals: bool = False  # data are an .npz of x_train (N, C, L), in units of their own
     image_size: int = 0  # 0: as they are
     train_images: int = 0  # the first so many; 0: all
     test_images: int = 0
-    crop: float = 0.08  # smallest share of the area
+    crop: float = 0.08  # smallest share of the area, or of the length of a signal; 1: no crops
+    flip: bool = True
     jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
     jitter_p: float = 0.8
     gray: float = 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import controls
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idaa_transforms import CLAETransform, IDAATransform, untouched
+from idaa_transforms.training.signals import SignalAugmentation
 
 
 def backward(
@@ -112,7 +114,7 @@ def update(
     eps: float,
     part: slice = slice(None),
 ) -> Tensor:
-    """One step of training on images ``x`` (B, 3, H, W) in [0, 1]: its two losses, (2,)."""
+    """One step of training on images ``x`` (B, C, H, W) in [0, 1], or signals (B, C, L): its two losses, (2,)."""
     two, more = random_views(model, augment, x, part)
     optimiser.zero_grad()
     clean, extra, seen = backward(model, attack, *two, more, eps)
@@ -129,7 +131,7 @@ def make_attack(config: Config, model: Model) -> Any:
     settings: dict[str, Any] = {"mean": model.mean, "std": model.std, "steps": config.steps, "start": config.start}
     settings["step_size"] = config.step_size or None
     if config.view == "clae":
-        return CLAETransform(config.clae_eps, **settings).to(config.device)
+        return CLAETransform(config.clae_eps, signals=config.signals, **settings).to(config.device)
     if config.view in OF_VAE:
         idaa = IDAATransform.from_pretrained(config.weights, config.eps, **settings)
         idaa = idaa.to(config.device, torch.bfloat16 if config.bf16 else torch.float32)
@@ -137,18 +139,20 @@ def make_attack(config: Config, model: Model) -> Any:
     return None
 
 
-def augmentations(config: Config, size: torch.Size) -> nn.ModuleList:
-    """Two that make random views of a batch (B, 3, H, W) in [0, 1], on its device: whole ones, and small crops."""
-    half = tuple(n // 2 for n in size)
-    crops = ((tuple(size), (config.crop, 1.0)), (half, (min(0.05, config.crop / 2), config.crop)))
+def augmentations(config: Config, shape: Sequence[int], std: Sequence[float] = (1.0,)) -> nn.ModuleList:
+    """Two that make random views of a batch of ``shape`` (C, H, W), in [0, 1], or (C, L), on its device: whole ones, and
+    small crops. ``std`` of each channel is the unit of a signal's noise. Parts that do nothing are left out."""
+    color = [K.ColorJitter(*config.jitter, p=config.jitter_p)] if any(config.jitter) else []
+    color += [K.RandomGrayscale(p=config.gray)] if config.gray else []
     disturb = [controls.Disturb(how, getattr(config, how)) for how in controls.DISTURB if getattr(config, how)]
-    return nn.ModuleList(
-        nn.Sequential(
-            K.RandomResizedCrop(out, scale=scale, cropping_mode="resample"),
-            K.RandomHorizontalFlip(),
-            K.ColorJitter(*config.jitter, p=config.jitter_p),
-            K.RandomGrayscale(p=config.gray),
-            *disturb,
-        )
+    if len(shape) == 2:
+        window = SignalAugmentation(std, config.crop, gain=0, noise=0)
+        return nn.ModuleList([nn.Sequential(window, *disturb), nn.Identity()])
+    flip = [K.RandomHorizontalFlip()] if config.flip else []
+    size, half = tuple(shape[1:]), tuple(n // 2 for n in shape[1:])
+    crops = ((size, (config.crop, 1.0)), (half, (min(0.05, config.crop / 2), config.crop)))
+    cut = [
+        [K.RandomResizedCrop(out, scale=scale, cropping_mode="resample")] if scale[0] < 1 else []
         for out, scale in crops
-    )
+    ]
+    return nn.ModuleList(nn.Sequential(*first, *flip, *color, *disturb) for first in cut)

@@ -28,8 +28,9 @@ from step import augmentations, make_attack, update
 from torch import Tensor, distributed
 from tqdm import tqdm
 
-from idaa_transforms.training.data import Images, batches, load_images
+from idaa_transforms.training.data import Images, batches, load_images, statistics
 from idaa_transforms.training.run import log_row, own_device, processes, save_whole
+from idaa_transforms.training.signals import load_signals
 from idaa_transforms.util.provenance import provenance
 from idaa_transforms.util.sample import cifar10_sample
 
@@ -37,7 +38,7 @@ TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
 
 def load_data(config: Config) -> Images:
-    """Images, uint8, and labels, on the device."""
+    """Images, uint8, or signals, float32, and labels, on the device."""
     if config.data == "sample":
         x, y = cifar10_sample()
         x = (x * 255).round().byte()
@@ -46,7 +47,10 @@ def load_data(config: Config) -> Images:
         root = Path(config.root)
         file = root / f"{config.data}.npz"
         source = str(file) if file.exists() else TORCHVISION.get(config.data, config.data)
-        images = load_images(source, config.image_size or None, root, channels=3, download=config.download)
+        if config.signals:
+            images = load_signals(source)
+        else:
+            images = load_images(source, config.image_size or None, root, download=config.download)
     first, last = config.train_images or None, config.test_images or None
     parts = images.train, images.train_labels, images.test, images.test_labels
     if not all(isinstance(part, Tensor) for part in parts) or (images.train_labels < 0).any():
@@ -56,6 +60,12 @@ def load_data(config: Config) -> Images:
         )
     train, train_labels, test, test_labels = (part.to(config.device) for part in parts)
     return Images(train[:first], test[:last], images.name, train_labels[:first], test_labels[:last])
+
+
+def make_model(config: Config, images: Tensor) -> Model:
+    """For training images (N, C, H, W) or signals (N, C, L); of other than three channels with statistics of theirs."""
+    known = None if images.shape[1] == 3 and images.ndim == 4 else statistics(images)
+    return Model(config, images.shape[-1], known).to(config.device).to(memory_format=torch.channels_last)
 
 
 def learning_rate(config: Config, epoch: float) -> float:
@@ -101,7 +111,7 @@ def train(config: Config) -> dict[str, Any]:
         torch.cuda.set_device(device)
     rank, world = processes(device)
     data, folder = load_data(config), Path(config.out)
-    size, steps = data.train.shape[2:], len(data.train) // config.batch_size
+    steps = len(data.train) // config.batch_size
     total = round(config.epochs * steps)
     whole = math.ceil(total / max(1, steps))  # epochs, of which the last may be a part of one
     if not total or config.batch_size % world:
@@ -109,8 +119,9 @@ def train(config: Config) -> dict[str, Any]:
             f"{len(data.train)} images in batches of {config.batch_size} for {world} processes leave some empty"
         )
     torch.manual_seed(config.seed)
-    model = Model(config, size[0]).to(config.device).to(memory_format=torch.channels_last)
-    attack, augment, optimiser = make_attack(config, model), augmentations(config, size), make_optimiser(config, model)
+    model = make_model(config, data.train)
+    attack, augment = make_attack(config, model), augmentations(config, data.train.shape[1:], model.std)
+    optimiser = make_optimiser(config, model)
     if config.compile:
         model.backbone.compile()
 

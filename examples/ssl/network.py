@@ -56,8 +56,8 @@ class Model(nn.Module):
         return channels_last((x - mean) / std)
 
     def encode(self, x: Tensor, backbone: nn.Module | None = None) -> Tensor:
-        """Normalised images (b, C, H, W) to features (b, width) in float32, of this process alone. A signal (b, C, L) is
-        an image of height 1, which makes a network in one dimension of any."""
+        """Normalised images (b, C, H, W) to features (b, width) in float32, of this process alone.
+        A signal (b, C, L) is an image of height 1, which makes a network in one dimension of any."""
         x = x[:, :, None] if x.ndim == 3 else x
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
             return (backbone or self.backbone)(x).float()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 from contextlib import AbstractContextManager, nullcontext
 
-import timm
 import torch
 from config import Config
 from lightly.models.utils import update_momentum
 from methods import METHODS, View
-from parallel import gather, synchronise
 from torch import Tensor, distributed, nn
 
+from examples.shared.backbones import build_backbone, statistics_of
+from examples.shared.parallel import gather, synchronise
 from idaa_transforms import untouched
-from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
 from idaa_transforms.batchnorm import branch, convert_dual_batchnorm
 from idaa_transforms.core.functional import Loss
 
@@ -28,11 +27,7 @@ class Model(nn.Module):
     def __init__(self, config: Config, size: int) -> None:
         super().__init__()
         self.config = config
-        self.backbone = timm.create_model(config.backbone, num_classes=0, **config.backbone_options)
-        if size <= 64:
-            self.backbone.conv1 = nn.Conv2d(3, self.backbone.bn1.num_features, 3, padding=1, bias=False)
-        if not config.maxpool:
-            self.backbone.maxpool = nn.Identity()
+        self.backbone = build_backbone(config.backbone, config.backbone_options, size <= 64, config.maxpool)
         self.method = METHODS[config.method](self.backbone.num_features)
         if distributed.is_initialized():
             synchronise(self.backbone)
@@ -42,8 +37,7 @@ class Model(nn.Module):
         self.target: nn.ModuleList | None = None
         if self.method.momentum:
             self.target = copy.deepcopy(self._followed()).requires_grad_(False)
-        cifar = "cifar" in config.data or config.data == "sample"
-        self.mean, self.std = CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS
+        self.mean, self.std = statistics_of(config.data)
 
     def _followed(self) -> nn.ModuleList:
         return nn.ModuleList([self.backbone, self.method.projector])

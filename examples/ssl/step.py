@@ -10,9 +10,9 @@ import torch
 from config import OF_VAE, Config
 from methods import View
 from network import Model
-from parallel import average_gradients
 from torch import Tensor, nn
 
+from examples.shared.parallel import average_gradients
 from idaa_transforms import CLAETransform, IDAATransform
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,8 @@ from torch import nn
 
 from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
 from idaa_transforms.training.run import load_checkpoint
+
+from .wide_resnet import WideResNet
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -25,14 +28,16 @@ class Backbone(NamedTuple):
 
 
 def build_backbone(name: str, options: dict[str, Any], small: bool, maxpool: bool) -> nn.Module:
-    """A network of timm without its classifier.
+    """A network without its classifier.
 
     Args:
-        name: as timm knows it.
-        options: of ``timm.create_model``.
+        name: as timm knows it; or wrn-28-2 and the like, of :mod:`.wide_resnet`, which has neither stem nor pooling.
+        options: of ``timm.create_model`` or :class:`WideResNet`.
         small: for images of up to 64 pixels: a stem that is one 3x3 convolution with stride 1.
         maxpool: whether the max-pooling behind the stem stays.
     """
+    if wide := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
+        return WideResNet(int(wide[1]), int(wide[2]), **options)
     network = timm.create_model(name, num_classes=0, **options)
     if small:
         network.conv1 = nn.Conv2d(3, network.bn1.num_features, 3, padding=1, bias=False)

@@ -72,20 +72,15 @@ def make_attack(config: Config, model: Model) -> Any:
     return None
 
 
-def further_view(
-    model: Model, attack: Any, images: Tensor, seen: Tensor, weak_features: Tensor, strong_features: Tensor
-) -> Tensor:
-    """What the view of the step is: random, or adversarial to the weak views ``seen``.
+def adversarial(model: Model, attack: Any, seen: Tensor, weak_features: Tensor, strong_features: Tensor) -> Tensor:
+    """Weak views ``seen``, normalised, made hard to tell apart by their features.
 
     Args:
-        images: the unlabelled ones of this process, in [0, 1].
-        seen: their weak views, normalised; they require a gradient for ``idaa-grad``.
-        weak_features: everybody's features of those.
+        seen: those of this process; for ``idaa-grad`` they require a gradient.
+        weak_features: everybody's features of them.
         strong_features: everybody's features of the strong views.
     """
     config = model.config
-    if config.view == "third":
-        return model.normalise(images)
     if config.view == "idaa-grad":  # the slope that the step's own features have: of the weak view against the strong
         loss = info_nce(weak_features, strong_features.detach(), config.temperature).sum()
         (slope,) = torch.autograd.grad(loss, seen, retain_graph=True)
@@ -100,7 +95,7 @@ def update(model: Model, attack: Any, optimiser: torch.optim.Optimizer, batch: B
     config = model.config
     labelled, soft = weak(batch.labelled)[part], weak(batch.unlabelled)[part]
     hard = strong(weak(batch.unlabelled))[part]
-    another = weak(batch.unlabelled)[part] if config.view == "third" else soft
+    another = weak(batch.unlabelled)[part] if config.view == "third" else None
     seen = model.normalise(soft).requires_grad_(config.view == "idaa-grad")
     optimiser.zero_grad()
     features = model(torch.cat([model.normalise(labelled), seen, model.normalise(hard)]))
@@ -111,7 +106,10 @@ def update(model: Model, attack: Any, optimiser: torch.optim.Optimizer, batch: B
     total, extra = sum(losses), torch.zeros_like(losses[0])
     if config.view != "none":
         _, weak_features, strong_features = features.split(count)
-        views = further_view(model, attack, another, seen, weak_features, strong_features)
+        if another is None:
+            views = adversarial(model, attack, seen, weak_features, strong_features)
+        else:
+            views = model.normalise(another)
         extra = contrast(model(views, hard=True), weak_features, guessed.sure, config.temperature)
         total = total + config.alpha * extra
     total.backward()

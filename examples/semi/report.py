@@ -91,9 +91,9 @@ def write(results: Path) -> None:
     parts = ["# Results of examples/semi"]
     parts.append(
         "Accuracy on the test set in per cent after the last step, of the moving average of the weights, mean ± "
-        "standard deviation over seeds; a seed draws the labelled images too. `over third`: points more than `third` with the "
-        "same seed. `sure`: per cent of the unlabelled images with a confidence of at least tau in the last epoch, and "
-        "how many of these labels were right. `training, s` is processor time where there is no GPU."
+        "standard deviation over seeds; a seed draws the labelled images too. `over third`: points more than `third` "
+        "with the same seed. `sure`: per cent of the unlabelled images with a confidence of at least tau in the last "
+        "epoch, and how many of these labels were right. `training, s` is processor time where there is no GPU."
     )
     for (scale, data, labels), group in sorted(grouped(runs, "scale", "data", "labels").items()):
         parts += [f"## {data}, {labels} labels, --scale {scale}", measured(group), origins(group)]

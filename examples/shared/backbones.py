@@ -38,6 +38,8 @@ def build_backbone(name: str, options: dict[str, Any], small: bool, maxpool: boo
     """
     if wide := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
         return WideResNet(int(wide[1]), int(wide[2]), **options)
+    if not timm.is_model(name):
+        raise ValueError(f"{name!r} is no network that timm knows, and none of the kind wrn-28-2")
     network = timm.create_model(name, num_classes=0, **options)
     if small:
         network.conv1 = nn.Conv2d(3, network.bn1.num_features, 3, padding=1, bias=False)

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,11 +21,11 @@ def grid(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     ran = []
-    original = run_table.subprocess.run
+    original = subprocess.run
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["run_table.py", "--results", "results", *words])
-        monkeypatch.setattr(run_table.subprocess, "run", lambda c, **k: ran.append(c) or original(c, **k))
+        monkeypatch.setattr(subprocess, "run", lambda c, **k: ran.append(c) or original(c, **k))
         run_table.main()
         return tmp_path / "results"
 

@@ -17,10 +17,10 @@ from config import VIEWS, configure
 from conftest import tiny_vae
 from methods import METHODS
 from network import Model
-from parallel import synchronise
 from torch import distributed, nn
 from train import learning_rate, train
 
+from examples.shared.parallel import synchronise
 from idaa_transforms import IDAATransform
 from idaa_transforms.util.sample import cifar10_sample
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import dataclass, field, fields
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from methods import METHODS
 
 from idaa_transforms.util.precision import use_bfloat16
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # where examples.shared is found, wherever this is run
+from examples.shared.options import command_line, run_name
 
 
 @dataclass
@@ -134,36 +136,17 @@ SCALES: dict[str, dict[str, Any]] = {
 
 def configure(arguments: list[str] | None = None, about: str | None = None) -> Config:
     """From the command line: defaults, the method's recipe, the scale, then what was said."""
-    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    types = get_type_hints(Config)
-    for one in fields(Config):
-        kind, choices = types[one.name], get_args(types[one.name])
-        options: dict[str, Any] = {"type": kind}
-        if kind in (bool, bool | None):
-            options = {"action": argparse.BooleanOptionalAction}
-        elif get_origin(kind) is Literal:
-            options = {"choices": choices}
-        elif get_origin(kind) is tuple:
-            options = {"type": choices[0], "nargs": "+"}
-        elif get_origin(kind) is dict:
-            options = {"type": json.loads}
-        parser.add_argument(f"--{one.name.replace('_', '-')}", default=argparse.SUPPRESS, **options)
+    parser = command_line(Config, about)
     said = vars(parser.parse_args(arguments))
     method, scale = said.get("method", Config.method), said.get("scale", Config.scale)
     config = Config(**METHODS[method].recipe | SCALES[scale] | said)
     config.jitter = tuple(config.jitter)
     if "weights" not in said and config.data not in ("cifar10", "sample"):
         config.weights = WEIGHTS.get(config.data, "")
-    config.out = config.out or f"runs/ssl/{run_name(config, said)}"
+    axes = (config.method, config.view, Path(config.data).stem, config.scale, f"s{config.seed}")
+    config.out = config.out or f"runs/ssl/{run_name(axes, said, ('method', 'view', 'data', 'scale', 'seed', *PLACE))}"
     if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae", "idaa-grad"):
         parser.error(f"--pair replace and --attacked x3 are for --view idaa and clae, not {config.view}")
     if config.view in OF_VAE and not config.weights:
         parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")
     return config
-
-
-def run_name(config: Config, said: dict[str, Any]) -> str:
-    """A name for the folder: the axes of the grid, then what else was said on the command line."""
-    axes = [config.method, config.view, Path(config.data).stem, config.scale, f"s{config.seed}"]
-    other = [f"{k}={v}" for k, v in said.items() if k not in ("method", "view", "data", "scale", "seed", *PLACE)]
-    return "-".join([*axes, *other])

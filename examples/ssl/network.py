@@ -5,17 +5,16 @@ from __future__ import annotations
 import copy
 from contextlib import AbstractContextManager, nullcontext
 
-import timm
 import torch
 from config import Config
 from controls import channels_last
 from lightly.models.utils import update_momentum
 from methods import METHODS, View
-from parallel import gather, synchronise
 from torch import Tensor, distributed, nn
 
+from examples.shared.backbones import build_backbone, statistics_of
+from examples.shared.parallel import gather, synchronise
 from idaa_transforms import untouched
-from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
 from idaa_transforms.batchnorm import branch, convert_dual_batchnorm
 from idaa_transforms.core.functional import Loss
 
@@ -29,14 +28,9 @@ class Model(nn.Module):
     def __init__(self, config: Config, size: int, statistics: tuple[list[float], list[float]] | None = None) -> None:
         super().__init__()
         self.config = config
-        cifar = "cifar" in config.data or config.data == "sample"
-        self.mean, self.std = statistics or (CIFAR_STATISTICS if cifar else IMAGENET_STATISTICS)
-        channels = len(self.mean)
-        self.backbone = timm.create_model(config.backbone, num_classes=0, in_chans=channels, **config.backbone_options)
-        if size <= 64 or config.signals:
-            self.backbone.conv1 = nn.Conv2d(channels, self.backbone.bn1.num_features, 3, padding=1, bias=False)
-        if not config.maxpool:
-            self.backbone.maxpool = nn.Identity()
+        self.mean, self.std = statistics or statistics_of(config.data)
+        small = size <= 64 or config.signals
+        self.backbone = build_backbone(config.backbone, config.backbone_options, small, config.maxpool, len(self.mean))
         self.method = METHODS[config.method](self.backbone.num_features)
         if distributed.is_initialized():
             synchronise(self.backbone)

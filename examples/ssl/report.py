@@ -11,10 +11,11 @@ import json
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 from config import VIEWS, configure
 from methods import METHODS
+
+from examples.shared.table import Run, grouped, markdown, origins, read_runs, spread
 
 # Yang et al., ICML 2022: kNN on CIFAR-10 and CIFAR-100, linear on CIFAR-10 and CIFAR-100, per cent, mean of their runs,
 # each the best epoch on the test set. Ours is the last epoch.
@@ -56,7 +57,6 @@ OF_ATTACKS = {
     "start",
     "weights",
 }
-Run = dict[str, Any]
 
 
 def settings(run: Run) -> str:
@@ -82,25 +82,6 @@ def seconds(run: Run) -> list[float]:
         total += row[key]
         ends.append(total)
     return ends
-
-
-def spread(values: list[float], scale: float = 100, form: str = ".1f", sign: str = "") -> str:
-    """Mean, and the standard deviation where there is more than one value."""
-    mean = format(scale * statistics.mean(values), sign + form)
-    return mean + (f" ± {scale * statistics.stdev(values):{form}}" if len(values) > 1 else "")
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *rows])
-
-
-def grouped(runs: list[Run], *names: str) -> dict[tuple[str, ...], list[Run]]:
-    """Runs by values of their config."""
-    groups: dict[tuple[str, ...], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(tuple(run["config"][name] for name in names), []).append(run)
-    return groups
 
 
 def variants(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
@@ -206,7 +187,7 @@ def plot(runs: list[Run], file: Path) -> None:
 
 def write(results: Path) -> None:
     """table.md and a plot for each method, data and scale in the folder of the JSONs."""
-    runs = [json.loads(file.read_text()) for file in sorted(results.glob("*.json"))]
+    runs = read_runs(results)
     parts = ["# Results of examples/ssl"]
     parts.append(
         "Accuracy on the test set in per cent after the last epoch, mean ± standard deviation over seeds; kNN with "
@@ -218,10 +199,7 @@ def write(results: Path) -> None:
     for (scale, data, method), group in sorted(grouped(runs, "scale", "data", "method").items()):
         file = results / f"{method}-{data}-{scale}.png"
         plot(group, file)
-        commits = ", ".join(sorted({run["run"]["commit"] for run in group}))
-        machines = "; ".join(sorted({run["run"]["machine"] for run in group}))
-        dates = ", ".join(sorted({run["run"]["date"] for run in group}))
-        parts += [f"## {method}, {data}, --scale {scale}", measured(group), f"Commit {commits}; {machines}; {dates}."]
+        parts += [f"## {method}, {data}, --scale {scale}", measured(group), origins(group)]
         parts.append(f"![kNN accuracy against epochs and time]({file.name})")
     parts += ["## Beside the paper", BESIDE, beside_the_paper(runs)]
     (results / "table.md").write_text("\n\n".join(parts) + "\n")

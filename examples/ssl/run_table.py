@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import subprocess
 import sys
 from pathlib import Path
 
@@ -23,8 +22,9 @@ import report
 from config import VIEWS, configure
 from methods import METHODS
 
+from examples.shared.grid import RESULTS, own_and_rest, run_cell, run_grid
+
 HERE = Path(__file__).parent
-RESULTS = HERE.parents[1] / "benchmarks" / "results" / "ssl"
 
 
 def cells(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
@@ -38,18 +38,9 @@ def cells(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
 
 
 def run(arguments: list[str], results: Path) -> bool:
-    """Train and evaluate one cell unless it is done. A process of its own: what it leaves in memory goes with it."""
-    folder = Path(configure(arguments).out)
-    result = results / f"{folder.name}.json"
-    if result.exists():
-        print(f"done already: {result.name}")
-        return True
+    """Train and evaluate one cell unless it is done."""
     script = HERE.relative_to(Path.cwd()) if HERE.is_relative_to(Path.cwd()) else HERE
-    done = subprocess.run([sys.executable, str(script / "train.py"), *arguments], check=False).returncode == 0
-    if done:
-        results.mkdir(parents=True, exist_ok=True)
-        result.write_text((folder / "result.json").read_text())
-    return done
+    return run_cell([str(script / "train.py")], arguments, Path(configure(arguments).out), results)
 
 
 def main() -> None:
@@ -63,22 +54,12 @@ def main() -> None:
     parser.add_argument("--board", choices=board.RUNGS, help="every arm for the same time, on this rung")
     parser.add_argument("--arms", nargs="+", choices=board.ARMS, default=list(board.ARMS), help="of the board")
     parser.add_argument("--results", type=Path, help="folder of the JSONs, the table and the plots")
-    own = sys.argv[1:]
-    cut = own.index("--") if "--" in own else len(own)
-    args = parser.parse_args(own[:cut])
-    results = args.results or (RESULTS.with_name("ssl-board") if args.board else RESULTS)
-    rest = own[cut + 1 :]
+    own, rest = own_and_rest(sys.argv[1:])
+    args = parser.parse_args(own)
+    results = args.results or RESULTS / ("ssl-board" if args.board else "ssl")
     grid = board.cells(args.board, args.arms, args.seeds, results) if args.board else cells(args, rest)
-    failed = []
-    for cell in grid:
-        if not run(cell, results):
-            failed.append(cell)
-        if args.board:
-            board_report.write(results)
-        elif any(results.glob("*.json")):
-            report.write(results)
-    if failed:
-        sys.exit("failed:\n" + "\n".join(" ".join(cell) for cell in failed))
+    write = board_report.write if args.board else report.write
+    run_grid(grid, lambda cell: run(cell, results), lambda: any(results.glob("*.json")) and write(results))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import torch
 from config import OF_VAE, Config
 from methods import View
 from network import Model
-from parallel import average_gradients
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from examples.shared.parallel import average_gradients
 from idaa_transforms import CLAETransform, IDAATransform, untouched
 from idaa_transforms.training.signals import SignalAugmentation
 

@@ -10,7 +10,6 @@ Its folder has checkpoint.pt and log.csv after each epoch and, in the end, resul
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import math
@@ -28,38 +27,17 @@ from step import augmentations, make_attack, update
 from torch import Tensor, distributed
 from tqdm import tqdm
 
-from idaa_transforms.training.data import Images, batches, load_images, statistics
+from examples.shared.images import labelled_images
+from examples.shared.runs import read_log, resume, write_result
+from idaa_transforms.training.data import Images, batches, statistics
 from idaa_transforms.training.run import log_row, own_device, processes, save_whole
-from idaa_transforms.training.signals import load_signals
 from idaa_transforms.util.provenance import provenance
-from idaa_transforms.util.sample import cifar10_sample
-
-TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 
 
 def load_data(config: Config) -> Images:
     """Images, uint8, or signals, float32, and labels, on the device."""
-    if config.data == "sample":
-        x, y = cifar10_sample()
-        x = (x * 255).round().byte()
-        images = Images(x[:48], x[48:], "sample", y[:48], y[48:])
-    else:
-        root = Path(config.root)
-        file = root / f"{config.data}.npz"
-        source = str(file) if file.exists() else TORCHVISION.get(config.data, config.data)
-        if config.signals:
-            images = load_signals(source)
-        else:
-            images = load_images(source, config.image_size or None, root, download=config.download)
-    first, last = config.train_images or None, config.test_images or None
-    parts = images.train, images.train_labels, images.test, images.test_labels
-    if not all(isinstance(part, Tensor) for part in parts) or (images.train_labels < 0).any():
-        raise ValueError(
-            f"{config.data!r} does not fit into memory, which a smaller --image-size may cure, or has no labels, which "
-            "kNN needs: y_train and y_test in an .npz, or a folder for each class"
-        )
-    train, train_labels, test, test_labels = (part.to(config.device) for part in parts)
-    return Images(train[:first], test[:last], images.name, train_labels[:first], test_labels[:last])
+    options = {"train": config.train_images, "test": config.test_images, "channels": None, "signals": config.signals}
+    return labelled_images(config.data, config.root, config.image_size, config.download, config.device, **options)
 
 
 def make_model(config: Config, images: Tensor) -> Model:
@@ -87,18 +65,6 @@ def make_optimiser(config: Config, model: Model) -> torch.optim.Optimizer:
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
     return torch.optim.Adam(groups, config.lr, weight_decay=config.weight_decay)
-
-
-def resume(checkpoint: Path, config: Config, state: dict[str, Any]) -> tuple[int, dict[str, float]]:
-    """Epochs done, and the time they took."""
-    saved = torch.load(checkpoint, map_location=config.device, weights_only=True)
-    now, was = asdict(config), saved["config"]
-    if differ := [name for name in now if name not in PLACE and was.get(name) != now[name]]:
-        differences = ", ".join(f"{name} {was.get(name)!r}, not {now[name]!r}" for name in differ)
-        raise ValueError(f"{checkpoint} was made with {differences}; use another --out")
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return saved["epoch"], saved["spent"]
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -129,7 +95,7 @@ def train(config: Config) -> dict[str, Any]:
     checkpoint, first, spent = folder / "checkpoint.pt", 0, {"seconds": 0.0, "cpu_seconds": 0.0}
     state = {"model": model, "optimiser": optimiser}
     if checkpoint.exists():
-        first, spent = resume(checkpoint, config, state)
+        first, spent = resume(checkpoint, config, state, PLACE)
     last = max(first, min(whole, config.stop_after or whole))
     bar = tqdm(total=total, initial=first * steps, unit="step", disable=rank > 0)
     metrics: dict[str, float] = {}
@@ -172,21 +138,10 @@ def train(config: Config) -> dict[str, Any]:
     bar.close()
     if last < whole or rank:
         return {}
-    result = {"run": origin, "config": {k: v for k, v in asdict(config).items() if k not in PLACE}, "processes": world}
-    result |= {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
-    result |= {
-        "attack": attack.stats() if attack else {},
-        "metrics": metrics or evaluate.evaluate(model, data, config.sigma),
-    }
-    result["log"] = read_log(folder / "log.csv")
-    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    return result
-
-
-def read_log(file: Path) -> list[dict[str, float | None]]:
-    """The rows of a log.csv, None where nothing was measured."""
-    with file.open() as lines:
-        return [{name: float(value) if value else None for name, value in row.items()} for row in csv.DictReader(lines)]
+    hours = {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
+    seen = {"processes": world, **hours, "attack": attack.stats() if attack else {}}
+    metrics = metrics or evaluate.evaluate(model, data, config.sigma)
+    return write_result(folder, origin, config, PLACE, **seen, metrics=metrics, log=read_log(folder / "log.csv"))
 
 
 if __name__ == "__main__":

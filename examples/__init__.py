@@ -1,0 +1,1 @@
+"""Pages and experiments that use the package as anybody would."""

@@ -1,0 +1,1 @@
+"""FixMatch with and without adversarial views."""

@@ -1,0 +1,50 @@
+"""Every cell of a table, each in a process of its own: what it leaves in memory goes with it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def own_and_rest(words: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before and behind ``--`` on a command line."""
+    cut = words.index("--") if "--" in words else len(words)
+    return words[:cut], words[cut + 1 :]
+
+
+def run_cell(program: list[str], arguments: list[str], folder: Path, results: Path) -> bool:
+    """Run one cell unless its result is there.
+
+    Args:
+        program: a script, or ``-m`` and a module, that leaves ``folder``/result.json.
+        arguments: of it.
+        folder: of the run; its name is the name of the result.
+        results: where results are kept.
+
+    Returns:
+        Whether the result is there.
+    """
+    result = results / f"{folder.name}.json"
+    if result.exists():
+        print(f"done already: {result.name}")
+        return True
+    done = subprocess.run([sys.executable, *program, *arguments], check=False).returncode == 0
+    if done:
+        results.mkdir(parents=True, exist_ok=True)
+        result.write_text((folder / "result.json").read_text())
+    return done
+
+
+def run_grid(cells: Iterable[list[str]], run: Callable[[list[str]], bool], report: Callable[[], object]) -> None:
+    """Run the cells and report after each. One that fails is named in the end and does not stop the others."""
+    failed = []
+    for cell in cells:
+        if not run(cell):
+            failed.append(cell)
+        report()
+    if failed:
+        sys.exit("failed:\n" + "\n".join(" ".join(cell) for cell in failed))

@@ -106,7 +106,7 @@ def trained(file: Path) -> nn.Module:
 
 
 def mobilenet(file: Path, size: int | None = 64, logits: bool = False) -> nn.Module:
-    """Features (B, 1280), or logits (B, 1000), of torchvision's MobileNetV2 for ImageNet, images enlarged to ``size``."""
+    """Features (B, 1280), or logits (B, 1000), of torchvision's MobileNetV2 for ImageNet, images of ``size``."""
     network = mobilenet_v2()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     if not logits:
@@ -115,7 +115,7 @@ def mobilenet(file: Path, size: int | None = 64, logits: bool = False) -> nn.Mod
 
 
 def efficientnet(file: Path, logits: bool = False) -> nn.Module:
-    """The same of timm's EfficientNet-Lite0, whose ``file`` names its tensors otherwise but has them in timm's order."""
+    """The same of timm's EfficientNet-Lite0, whose ``file`` has timm's tensors in order, by other names."""
     network = create_model("efficientnet_lite0")
     values = list(torch.load(file, map_location="cpu", weights_only=True).values())
     network.load_state_dict(dict(zip(network.state_dict(), values, strict=True)))

@@ -1,11 +1,12 @@
 """Autoencoders for natural images of 224 pixels: what identity their views keep at equal hardness, and what they cost.
 
     python -m benchmarks.natural data/imagenet1k-one-each.npz --mobilenet FILE --efficientnet FILE --taef2 FILE
-    python -m benchmarks.natural ... --weights natural-vae runs/vae-a runs/vae-b --images 250      # of a study
+    python -m benchmarks.natural ... --weights runs/vae-a runs/vae-b --images 250      # of a study
 
 One photograph of each ImageNet class; NT-Xent (T = 0.5) against the flipped image, batches of 125. MobileNetV2 is
-attacked and EfficientNet-Lite0 says the class, then the other way round; CLAE's step in the pixels stands beside. eps doubles
-until the loss has risen by 0.2. Time is a view by grad= of 32 images, all side by side. Writes results/natural.json.
+attacked and EfficientNet-Lite0 says the class, then the other way round; CLAE's step in the pixels stands beside. eps
+doubles until the loss has risen by 0.2. Time is a view by grad= of 32 images, all side by side. Writes
+results/natural.json.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def main() -> None:
     parser.add_argument("--mobilenet", type=Path, required=True)
     parser.add_argument("--efficientnet", type=Path, required=True)
     parser.add_argument("--taef2", type=Path)
-    parser.add_argument("--weights", nargs="*", default=["natural-vae", "cifar10-vae", "tiny-imagenet-vae"])
+    parser.add_argument("--weights", nargs="*", default=["cifar10-vae", "tiny-imagenet-vae"])
     parser.add_argument("--no-clae", action="store_true")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--out", default="natural", help="name of the result")
@@ -76,7 +77,8 @@ def main() -> None:
     }
     batch = x[:32].contiguous(memory_format=torch.channels_last)
     gradient = torch.randn_like(batch)
-    cases = {name: lambda aug=make(0.1): aug(batch, grad=gradient) for name, make in makers.items()}
+    views = {name: make(0.1) for name, make in makers.items()}
+    cases = {name: lambda aug=aug: aug(batch, grad=gradient) for name, aug in views.items()}
     times = harness.measure(cases, 5, "cpu", warmup=1) if cases else {}
     if not args.no_clae:
         makers["CLAE"], firsts["CLAE"] = CLAETransform, 0.0005

@@ -1,8 +1,8 @@
-"""The training images of natural-vae, as one file: photographs of clothing and flowers, land from above, CIFAR-100.
+"""Images of many kinds to train a VAE on, in one file: clothing, flowers, land from above, CIFAR-100.
 
     python weights/mixture.py data --out data/natural.npz
 
-Sets whose terms allow research only (Tiny ImageNet, DTD) are left out, so that the weights can be shipped. Each image
+Sets whose terms allow research only (Tiny ImageNet, DTD) are left out, so that such weights can be shipped. Each image
 is 64x64: those of 128 pixels give three random crops of a quarter to the whole of their area, those of 32 are enlarged.
 Test images are the first 256 of each set's own.
 """

@@ -86,7 +86,7 @@ class ConvVAE(nn.Module):
         depth: number of stride-2 stages. Default: as many as lead to about 8x8 (2 at 32, 3 at 64 and 84, 5 at 224),
             or as ``width`` can be halved.
         spatial: keep z a map: ``latent_dim`` numbers are ``latent_dim / (h * w)`` channels at each of the h x w places
-            of the bottleneck, by 1x1 convolutions instead of linear layers. Not in the paper: 27 times fewer
+            of the bottleneck, by 1x1 convolutions instead of linear layers. Not in the paper: 14 times fewer
             parameters at z = 512, and a step in z moves the image around one place only.
         bottleneck_norm: a further batch norm on both sides of the bottleneck. Default: for five stages and more, as
             in the paper's 224x224 network.

@@ -1,6 +1,6 @@
 """Images of many kinds to train a VAE on, in one file: clothing, flowers, land from above, CIFAR-100.
 
-    python weights/mixture.py data --out data/natural.npz
+    python -m benchmarks.mixture data --out data/natural.npz
 
 Sets whose terms allow research only (Tiny ImageNet, DTD) are left out, so that such weights can be shipped. Each image
 is 64x64: those of 128 pixels give three random crops of a quarter to the whole of their area, those of 32 are enlarged.

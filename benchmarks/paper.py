@@ -47,6 +47,19 @@ def transfer() -> str:
     return table(["set", "accuracy", "here"], lines)
 
 
+AUGMENTATION = {"crop 0.08": "The paper's random augmentation", "crop 0.4": "Crops from 0.4 of the area and flips alone"}
+
+
+def transfer_small() -> str:
+    """What was run at small scale, a table for each random augmentation of the backbones."""
+    page = RESULTS / "transfer" / "table.md"
+    parts = []
+    for crop, name in AUGMENTATION.items():
+        heading = next(line for line in page.read_text().splitlines() if line.startswith("## ") and f", {crop}, " in line)
+        parts += [f"{name}:", section(page, heading)]
+    return "\n\n".join(parts)
+
+
 def imagenet() -> str:
     """SimSiam on ImageNet."""
     lines = []
@@ -78,6 +91,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "paper-ssl": lambda: section(RESULTS / "ssl" / "table.md", "## Beside the paper"),
     "paper-fixmatch": fixmatch,
     "paper-transfer": transfer,
+    "transfer-small": transfer_small,
     "paper-imagenet": imagenet,
     "paper-hours": hours,
     "semi-small": lambda: section(RESULTS / "semi" / "table.md", "## cifar10, 400 labels, --scale small"),

@@ -1,0 +1,1 @@
+"""Detection and instance segmentation on COCO folders, from backbones of examples/ssl."""

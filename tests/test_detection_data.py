@@ -1,0 +1,207 @@
+"""COCO folders of examples/detection: what they hold, and one line for all that can be wrong with them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pycocotools import mask as rle
+from toy_coco import packed, write
+
+from examples.detection.coco import _unpacked, check_same, read
+from examples.detection.config import configure
+from examples.detection.views import Views, _order, passes
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write(tmp_path / "toy")
+
+
+@pytest.fixture
+def edit(folder):
+    """Change the annotations of a part by a function, and read them."""
+
+    def change(function, part="train", masks=True):
+        file = folder / "annotations" / f"instances_{part}.json"
+        content = json.loads(file.read_text())
+        function(content)
+        file.write_text(json.dumps(content))
+        return read(folder, part, masks)
+
+    return change
+
+
+def test_boxes_labels_and_masks_are_those_of_the_pictures(folder):
+    """Squares (category 3, label 1) are polygons, discs (category 7, label 2) are RLE: both match the pixels."""
+    coco = read(folder, "train", True)
+    assert (list(coco.names.values()), coco.labels) == (["square", "disc"], {3: 1, 7: 2})
+    assert len({type(one["segmentation"]) for found in coco.annotations for one in found}) == 2
+    for i in range(6):
+        picture, target = coco.picture(i), coco.target(i)
+        drawn = {1: picture[0] > 128, 2: picture[1] > 128}
+        for box, label, mask in zip(target["boxes"].int().tolist(), target["labels"], target["masks"], strict=True):
+            assert torch.equal(mask.bool(), mask.bool() & drawn[int(label)])
+            y, x = mask.nonzero().T
+            assert [int(x.min()), int(y.min()), int(x.max()) + 1, int(y.max()) + 1] == box
+        assert int(target["masks"].sum()) == int((drawn[1] | drawn[2]).sum())
+
+
+def test_names_of_folders_as_coco_has_them(folder):
+    for part in ("train", "val"):
+        (folder / part).rename(folder / f"{part}2017")
+        (folder / "annotations" / f"instances_{part}.json").rename(
+            folder / "annotations" / f"instances_{part}2017.json"
+        )
+    assert len(read(folder, "val", True).files) == 3
+
+
+def test_crowds_and_boxes_without_area_are_not_trained_on(edit):
+    def change(content):
+        first, second = content["annotations"][:2]
+        first |= {"iscrowd": 1, "segmentation": {"size": [64, 64], "counts": [100, 50, 64 * 64 - 150]}}
+        second["bbox"][2] = 0
+
+    coco = edit(change)
+    assert coco.usable() == [1, 2, 3, 4, 5]
+    assert coco.target(0)["masks"].shape == (0, 64, 64)
+    truth = coco.truth([0], True)["annotations"]  # an evaluation has both
+    assert [(one["id"], one["iscrowd"]) for one in truth] == [(1, 1), (2, 0)]
+    assert rle.area(truth[0]["segmentation"]) == 50
+
+
+def test_an_image_without_annotations_is_tested_on_but_not_trained_on(edit):
+    coco = edit(lambda content: content.update(annotations=content["annotations"][2:]))
+    assert coco.usable() == [1, 2, 3, 4, 5]
+    assert coco.target(0)["boxes"].shape == (0, 4)
+    assert coco.truth([0, 1], True)["images"][0]["id"] == 0
+
+
+def test_packed_runs_are_those_of_pycocotools():
+    generator = np.random.default_rng(1)
+    for side in (7, 40, 300):
+        mask = generator.random((side, side)) < generator.random()
+        mask[:, side // 2 :] = True
+        flat = mask.T.flatten()
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [not flat[-1]]])))
+        assert _unpacked(packed(mask)["counts"]) == np.diff([0, *edges]).tolist()
+
+
+FIRST = r"instances_train.json: annotation 0: "
+WRONG = {  # change of the first annotation, what is said
+    "category": ({"category_id": 4}, FIRST + r"its category_id 4 is none of the categories \(3, 7\)"),
+    "image": ({"image_id": 99}, FIRST + "its image_id 99 is none of the 6 images"),
+    "list as id": ({"image_id": [1]}, FIRST + "unhashable type"),
+    "box": ({"bbox": [1, 2, 3]}, FIRST + r"its bbox is \[1, 2, 3\], not \[x, y, width, height\]"),
+    "corners": ({"bbox": [9, 9, -3, 4]}, FIRST + r"its bbox is \[9, 9, -3, 4\]"),
+    "no box": ({"bbox": None}, FIRST),
+    "no number": ({"bbox": [float("nan")] * 4}, FIRST + r"its bbox is \[nan"),
+    "no mask": ({"segmentation": []}, FIRST + "it has no segmentation; --model faster needs boxes alone"),
+    "two points": ({"segmentation": [[1, 2, 3, 4]]}, FIRST + r"a polygon is \[1, 2, 3, 4\], not a list of x1, y1"),
+    "half a point": ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, FIRST + "a polygon is"),
+    "mixed": ({"segmentation": [{"size": [64, 64], "counts": "0"}]}, FIRST + "a polygon is"),
+    "size": (
+        {"segmentation": packed(np.ones((9, 64)))},
+        FIRST + r"the size of its mask is \[9, 64\], that of its image",
+    ),
+    "short": (
+        {"segmentation": {"size": [64, 64], "counts": "01"}},
+        FIRST + "the counts of its mask add up to 1 pixels",
+    ),
+    "counts": ({"segmentation": {"size": [64, 64], "counts": [5, 9]}}, FIRST + "the counts of its mask add up to 14"),
+    "no counts": ({"segmentation": {"size": [64, 64]}}, "annotation 0: it has no 'counts'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_an_annotation_that_is_wrong_is_named(case, edit):
+    change, message = WRONG[case]
+    with pytest.raises(ValueError, match=message) as told:
+        edit(lambda content: content["annotations"][0].update(change))
+    assert "\n" not in str(told.value)
+
+
+def test_what_is_wrong_with_a_file_is_said(folder, edit):
+    with pytest.raises(ValueError, match=r"annotation 0: it has no 'category_id'"):
+        edit(lambda content: content["annotations"][0].pop("category_id"))
+    with pytest.raises(ValueError, match="two images have one id"):
+        edit(lambda content: content["images"].append(content["images"][0]), "val")
+    with pytest.raises(ValueError, match=r"7.png and 1 more: there is no such file, but .*instances_val.json names it"):
+        edit(
+            lambda c: c.update(images=[{**c["images"][i], "id": i, "file_name": f"{7 + i}.png"} for i in (0, 1)]), "val"
+        )
+    file = folder / "annotations" / "instances_val.json"
+    file.write_text('{"images": [')
+    with pytest.raises(ValueError, match=r"instances_val.json: is cut off or no JSON \(line 1"):
+        read(folder, "val", True)
+    file.write_text('{"images": []}')
+    with pytest.raises(ValueError, match="is no file of COCO instances, which is an object with the lists images"):
+        read(folder, "val", True)
+    file.unlink()
+    with pytest.raises(ValueError, match=r"toy is no COCO folder: it has neither annotations/instances_val.json nor"):
+        read(folder, "val", True)
+
+
+def test_boxes_alone_are_enough_for_boxes(edit):
+    def change(content):
+        for one in content["annotations"]:
+            del one["segmentation"]
+
+    assert set(edit(change, masks=False).target(0, masks=False)) == {"boxes", "labels"}
+    with pytest.raises(ValueError, match="it has no segmentation"):
+        edit(lambda content: None)
+
+
+def test_nothing_to_learn_from_is_refused(edit):
+    with pytest.raises(ValueError, match="no image has an annotation with a box that has an area"):
+        edit(lambda content: content.update(annotations=[]))
+
+
+def test_parts_with_different_categories_are_refused(folder, edit):
+    train = read(folder, "train", True)
+    other = edit(lambda content: content["categories"][1].update(name="ring"), "val")
+    with pytest.raises(
+        ValueError, match=r"different categories: 7 'disc' is not in both; give both files the same list"
+    ):
+        check_same(train, other)
+
+
+def test_a_picture_of_another_size_is_named(folder):
+    Image.new("RGB", (32, 48)).save(folder / "train" / "0.png")
+    with pytest.raises(ValueError, match=r"0.png is 32x48, and its annotations are for 64x64"):
+        read(folder, "train", True).picture(0)
+
+
+def test_views_move_boxes_and_masks_with_the_picture(folder):
+    config = configure(["--scale", "smoke", "--sizes", "48", "80", "--crop", "40"])
+    coco = read(folder, "train", True)
+    views = Views(coco, config)
+    for i in range(6):
+        for seed in range(4):
+            image, target = views[i, seed]
+            assert image.shape == (3, 40, 40)
+            assert len(target["labels"])
+            drawn = {1: image[0] > 0.5, 2: image[1] > 0.5}
+            for box, label, mask in zip(target["boxes"], target["labels"], target["masks"].bool(), strict=True):
+                inside = mask & ~drawn[int(label)]
+                assert inside.sum() <= 0.25 * mask.sum() + 8  # but for the smooth edge
+                y, x = mask.nonzero().T
+                edges = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]) if len(x) else box
+                assert (edges - box).abs().max() <= 2
+    again = views[2, 3]
+    torch.manual_seed(5)
+    assert torch.equal(again[0], views[2, 3][0])
+
+
+def test_every_image_comes_once_an_epoch_whatever_was_before(folder):
+    config = configure(["--scale", "smoke", "--batch-size", "4", "--pass-size", "2"])
+    coco = read(folder, "train", True)
+    order = _order(list(range(6)), 0)
+    places = [order(place)[0] for place in range(12)]
+    assert sorted(places[:6]) == sorted(places[6:]) == list(range(6))
+    whole = list(passes(coco, coco.usable(), config, 0, 3, slice(None)))
+    assert [len(one) for one in whole] == [2] * 6
+    late = list(passes(coco, coco.usable(), config, 2, 3, slice(1, None, 2)))
+    assert len(late) == 1
+    assert torch.equal(late[0][1][0], whole[5][1][0])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from benchmarks import estimate
 from benchmarks.harness import table
+from examples.detection import report as coco
 from examples.semi import report as semi
 from examples.shared.table import read_runs
 from examples.transfer.sets import MEAN_PER_CLASS, PAPERS
@@ -47,6 +49,28 @@ def transfer() -> str:
     return table(["set", "accuracy", "here"], lines)
 
 
+BACKBONES = {  # how they were trained, in the headings of the page of transfer
+    ("crop 0.08", "epochs 3.0"): "The paper's random augmentation",
+    ("crop 0.4", "epochs 3.0"): "Crops from 0.4 of the area and flips alone",
+    ("crop 0.4", "epochs 5.0"): "The same for five epochs, which take as long as three of `idaa-grad`",
+}
+
+
+def transfer_small() -> str:
+    """What was run at small scale, a table for each way to train the backbones."""
+    page, parts = RESULTS / "transfer" / "table.md", []
+    headings = [line for line in page.read_text().splitlines() if line.startswith("## ")]
+    for words, name in BACKBONES.items():
+        (heading,) = (line for line in headings if all(f" {word}" in re.split("[,;]", line) for word in words))
+        parts += [f"{name}:", section(page, heading)]
+    return "\n\n".join(parts)
+
+
+def detection() -> str:
+    """The paper's rows on COCO and others', with the commands."""
+    return coco.beside_the_paper(read_runs(RESULTS / "detection"))
+
+
 def imagenet() -> str:
     """SimSiam on ImageNet."""
     lines = []
@@ -78,6 +102,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "paper-ssl": lambda: section(RESULTS / "ssl" / "table.md", "## Beside the paper"),
     "paper-fixmatch": fixmatch,
     "paper-transfer": transfer,
+    "transfer-small": transfer_small,
+    "paper-detection": detection,
     "paper-imagenet": imagenet,
     "paper-hours": hours,
     "semi-small": lambda: section(RESULTS / "semi" / "table.md", "## cifar10, 400 labels, --scale small"),

@@ -254,6 +254,18 @@ def test_an_interrupted_run_ends_with_the_same_weights(view, tmp_path):
     assert len(json.loads((tmp_path / "whole" / "split.json").read_text())["rows"]) == 20
 
 
+def test_the_split_of_another_run_is_taken(tmp_path):
+    few = ["--view", "none", "--steps", 1, "--every", 1]
+    run(tmp_path / "one", *few)
+    file = tmp_path / "one" / "split.json"
+    run(tmp_path / "two", *few, "--seed", 5, "--split", file)
+    one, two = (json.loads((tmp_path / name / "split.json").read_text())["rows"] for name in ("one", "two"))
+    assert one == two
+    assert one != split.draw(load_data(configure(["--scale", "smoke"])).train_labels, 20, 5)
+    with pytest.raises(ValueError, match="has 20 rows, not 10: say --labels 20"):
+        run(tmp_path / "three", *few, "--labels", 10, "--split", file)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("view", ["third", "idaa", "idaa-grad"])
 def test_two_processes_do_what_one_does(view, tmp_path):

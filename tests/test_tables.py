@@ -7,6 +7,7 @@ import pytest
 import report
 
 from benchmarks import bench_report, identity_report, tables
+from examples.detection import report as detection_report
 
 
 @pytest.mark.parametrize("page", tables.PAGES)
@@ -65,3 +66,11 @@ def test_the_page_of_experiments_is_that_of_its_results(tmp_path):
     report.write(folder)
     written = (folder / "table.md").read_text()
     assert written == tables.SSL.read_text(), "run python examples/ssl/report.py benchmarks/results/ssl"
+
+
+def test_the_page_of_detection_is_that_of_its_results(tmp_path):
+    folder = copy_of("detection", tmp_path)
+    detection_report.write(folder)
+    written, kept = (where / "table.md" for where in (folder, tables.RESULTS / "detection"))
+    command = "run python -m examples.detection.report benchmarks/results/detection"
+    assert written.read_text() == kept.read_text(), command

@@ -56,7 +56,7 @@ def main(folder: Path, out: Path, places: list[int]) -> None:
     size = [config.test_size] * 2
     tiles = [F.center_crop(picture, size) for picture in above + below]
     grid = make_grid(torch.stack(tiles), nrow=len(chosen), padding=6, pad_value=255)
-    small = F.to_pil_image(grid).quantize(256)  # few colours: a small file
+    small = F.to_pil_image(grid).quantize(128)  # few colours: a small file
     write_whole(out, lambda stream: small.save(stream, format="PNG", optimize=True))
 
 

@@ -20,8 +20,8 @@ METRICS = {"box_AP": "box AP", "box_AP50": "AP50", "box_AP75": "AP75"}
 METRICS |= {"mask_AP": "mask AP", "mask_AP50": "mask AP50", "mask_AP75": "mask AP75"}
 PLANNED = ("scratch", "simclr, none", "simclr, third", "simclr, idaa-grad")
 GRID = (
-    "A row that says not run takes four minutes of a core for each seed: `python -m examples.detection.run_table --scale "
-    'small --seeds 0 1 2 --backbones "runs/ssl/simclr-none-cifar10-small-s{seed}" '
+    "A row that says not run takes about four minutes of a core for each seed: `python -m examples.detection.run_table "
+    '--scale small --seeds 0 1 2 --backbones "runs/ssl/simclr-none-cifar10-small-s{seed}" '
     '"runs/ssl/simclr-third-cifar10-small-s{seed}" "runs/ssl/simclr-idaa-grad-cifar10-small-s{seed}"`, after '
     "examples/ssl/run_table.py has made these."
 )
@@ -50,8 +50,8 @@ PUBLISHED = (
     Published("fpn", "MoCo", 39.4, 35.6, "InfoMin", f"--backbone {IMAGENET}"),
     Published("fpn", "InfoMin", 40.6, 36.7, "InfoMin", f"--backbone {IMAGENET}"),
 )
-# Eight V100 at detectron2's seconds for an iteration of 16 images, 0.584 and 0.261 by its model zoo.
-HOURS = {"c4": 8 * 0.584 * 90_000 / 3600, "fpn": 8 * 0.261 * 90_000 / 3600}
+# Eight V100 at detectron2's seconds for an iteration of 16 images, 0.58 and 0.26 by its model zoo, rounded here.
+HOURS = {"c4": 8 * 0.58 * 90_000 / 3600, "fpn": 8 * 0.26 * 90_000 / 3600}
 ABOUT = (
     "Average precision in per cent after the last iteration, mean ± standard deviation over seeds, on all images of "
     "val/ unless the settings say otherwise. `training, s` is processor time where there is no GPU. The JSON of each "

@@ -18,6 +18,7 @@ import kornia.augmentation as K
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from timm import create_model
 from timm.models.resnet import BasicBlock as TimmBlock
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
@@ -104,12 +105,23 @@ def trained(file: Path) -> nn.Module:
     return frozen(network, *CIFAR_STATISTICS, size=32)
 
 
-def mobilenet(file: Path, size: int = 64) -> nn.Module:
-    """Features (B, 1280) of torchvision's MobileNetV2 for ImageNet, images enlarged to ``size``."""
+def mobilenet(file: Path, size: int | None = 64, logits: bool = False) -> nn.Module:
+    """Features (B, 1280), or logits (B, 1000), of torchvision's MobileNetV2 for ImageNet, images of ``size``."""
     network = mobilenet_v2()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    network.classifier = nn.Identity()
+    if not logits:
+        network.classifier = nn.Identity()
     return frozen(network, *IMAGENET_STATISTICS, size=size)
+
+
+def efficientnet(file: Path, logits: bool = False) -> nn.Module:
+    """The same of timm's EfficientNet-Lite0, whose ``file`` has timm's tensors in order, by other names."""
+    network = create_model("efficientnet_lite0")
+    values = list(torch.load(file, map_location="cpu", weights_only=True).values())
+    network.load_state_dict(dict(zip(network.state_dict(), values, strict=True)))
+    if not logits:
+        network.reset_classifier(0)
+    return frozen(network, *IMAGENET_STATISTICS)
 
 
 def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 256) -> ResNet:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import paper
 from benchmarks.harness import table
 from idaa_transforms.core.settings import DEFAULTS, Settings
 
@@ -243,6 +244,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sweep": sweep,
     "identity": identity,
     "settings": settings,
+    **paper.TABLES,
 }
 
 

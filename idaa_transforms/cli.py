@@ -129,6 +129,8 @@ def _add_training(new: argparse.ArgumentParser) -> None:
     new.add_argument("--image-size", type=_count, help="height and width (default: that of the images)")
     new.add_argument("--latent-dim", type=_count, default=512, help="length of z (default: %(default)s)")
     new.add_argument("--width", type=_count, default=128, help="channels at the bottleneck (default: %(default)s)")
+    new.add_argument("--depth", type=_count, help="stride-2 stages (default: as many as lead to about 8x8)")
+    new.add_argument("--spatial", action="store_true", help="z is a map: a small part of the parameters")
     beta = "weight of the KL term (default: 0.1 H W / (2 z), the paper's kl = 0.1)"
     new.add_argument("--beta", type=_positive, help=beta)
     statistics = "normalise by these (default: by the data's name)"

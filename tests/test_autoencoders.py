@@ -128,3 +128,27 @@ def test_codec_hands_the_autoencoder_its_own_range(ours, theirs, seed):
     torch.testing.assert_close(codec.encode(x), (unit - theirs[0]) / theirs[1], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(codec.decode(codec.encode(x), x.shape), x, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(Codec(Recorder(), None, None).encode(unit), (unit - theirs[0]) / theirs[1])
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 40), (64,)])
+def test_a_map_as_latent_moves_the_image_around_one_place_only(size):
+    """At the same size of z, with as many numbers for each place of the bottleneck."""
+    torch.manual_seed(0)
+    places = [n // 4 for n in size]
+    vae = ConvVAE(size, 2 * torch.tensor(places).prod().item(), width=16, depth=2, spatial=True).eval()
+    x = torch.rand(2, 3, *size)
+    z = vae.encode_mean(x)
+    assert z.shape == (2, vae.latent_dim)
+    step = torch.zeros(2, *places)
+    step[(0, *(0 for _ in places))] = 1  # one of the two channels, at the first place
+    with torch.no_grad():
+        moved = (vae.decode(z + step.flatten()) - vae.decode(z)).abs().amax((0, 1))
+    assert moved[tuple(0 for _ in size)] > 0
+    assert moved[tuple(n - 1 for n in size)] == 0
+    again = ConvVAE(**vae.config)
+    again.load_state_dict(vae.state_dict())
+
+
+def test_a_map_that_does_not_fill_its_places():
+    with pytest.raises(ValueError, match="latent_dim=100 does not fill 64 places evenly; use a multiple of them"):
+        ConvVAE(32, 100, spatial=True)

@@ -113,11 +113,42 @@ def test_a_signal_with_its_own_autoencoder():
     assert (found.delta.flatten(1).norm(dim=1) <= torch.linspace(0.1, 0.6, 6)).all()
 
 
-def test_a_row_without_a_finite_direction_comes_back_as_it_was(x, vae):
+@pytest.mark.parametrize("options", [{}, {"steps": 2}, {"start": "uniform"}, {"clip": (0.1, 0.9)}])
+def test_what_enlarges_the_decoded_runs_apart_from_it(x, vae, options):
+    """A linear map and its adjoint give the views of the decoder that has the map in it."""
+    lift = lambda v: v.repeat_interleave(3, 2)  # noqa: E731
+    back = lambda g: g.unflatten(2, (-1, 3)).sum(3)  # noqa: E731
+    tall = lift(x) + 0.01 * torch.arange(48)[:, None]
+    loss = lambda v: v.square().flatten(1).sum(1)  # noqa: E731
+    encode, options = (lambda v: vae.encode(v[:, :, ::3]).mean), {"eps": 0.3, "norm": "l2"} | options
+    inside, apart = (
+        idaa(tall, encode, decode, loss, **options, generator=torch.Generator().manual_seed(0), **more)
+        for decode, more in ((lambda z: lift(vae.decode(z)), {}), (vae.decode, {"lift": (lift, back)}))
+    )
+    torch.testing.assert_close(apart.views, inside.views, atol=1e-5, rtol=0)
+    torch.testing.assert_close(apart.split.residual, inside.split.residual)
+
+
+def test_the_first_step_from_zero_sees_the_images_themselves(x, vae, loss_fn):
+    seen = []
+
+    def loss(views):
+        seen.append(views.detach().clone())
+        return loss_fn(views)
+
+    idaa(x, *parts(vae), loss, eps=0.5, steps=2)
+    assert torch.equal(seen[0], x)
+    assert not torch.equal(seen[1], x)
+    idaa(x, *parts(vae), loss, eps=0.5, start="uniform")
+    assert not torch.equal(seen[2], x)
+
+
+@pytest.mark.parametrize("clip", [None, (0.2, 0.8)])
+def test_a_row_without_a_finite_direction_comes_back_as_it_was(x, vae, clip):
     gradient = torch.randn_like(x)
     gradient[1, 0, 0, 0] = float("nan")
     gradient[2] = float("inf")
-    found = idaa(x, *parts(vae), grad=gradient, eps=0.1)
+    found = idaa(x, *parts(vae), grad=gradient, eps=0.1, clip=clip)
     assert found.finite.tolist() == [True, False, False, True]
     assert torch.equal(found.views[1:3], x[1:3])
     assert (found.views[[0, 3]] != x[[0, 3]]).flatten(1).any(1).all()

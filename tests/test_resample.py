@@ -62,6 +62,7 @@ class TestResample:
         x, y = images((1, 2, *old), seed).double().requires_grad_(), images((1, 2, *new), seed + 1).double()
         (back,) = torch.autograd.grad(resample(x, new), x, y)
         torch.testing.assert_close((resample(x, new) * y).sum(), (x * back).sum(), atol=0, rtol=1e-9)
+        torch.testing.assert_close(resample(y, old, adjoint=True), back, atol=1e-12, rtol=1e-9)
 
     @given(old=SIZES, new=SIZES, value=st.floats(-3, 3))
     def test_constant_images_stay_constant(self, old, new, value):

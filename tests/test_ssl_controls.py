@@ -101,7 +101,7 @@ def test_the_hardest_pair_is_found_image_by_image(images):
 
 def test_small_crops_are_half_the_size_and_disturbances_reach_every_view(images):
     config, model = model_of("--view", "small", "--mixup", ".2", "--quantize", "2")
-    two, more = random_views(model, augmentations(config, images.shape[2:]), images, slice(None))
+    two, more = random_views(model, augmentations(config, images.shape[1:]), images, slice(None))
     assert [view.shape[-1] for view in (*two, *more)] == [32, 32, 16, 16]
     assert all(len(view[0, 0].unique()) == 2 for view in (*two, *more))
 

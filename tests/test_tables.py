@@ -6,8 +6,10 @@ import shutil
 import pytest
 import report
 
-from benchmarks import bench_report, identity_report, tables
+from benchmarks import bench_report, estimate, identity_report, tables
 from examples.detection import report as detection_report
+from examples.semi import report as semi_report
+from examples.transfer import report as transfer_report
 
 
 @pytest.mark.parametrize("page", tables.PAGES)
@@ -68,9 +70,23 @@ def test_the_page_of_experiments_is_that_of_its_results(tmp_path):
     assert written == tables.SSL.read_text(), "run python examples/ssl/report.py benchmarks/results/ssl"
 
 
-def test_the_page_of_detection_is_that_of_its_results(tmp_path):
-    folder = copy_of("detection", tmp_path)
-    detection_report.write(folder)
-    written, kept = (where / "table.md" for where in (folder, tables.RESULTS / "detection"))
-    command = "run python -m examples.detection.report benchmarks/results/detection"
-    assert written.read_text() == kept.read_text(), command
+@pytest.mark.parametrize(
+    "module", [detection_report, semi_report, transfer_report], ids=lambda m: m.__name__.split(".")[1]
+)
+def test_the_pages_of_examples_are_those_of_their_results(module, tmp_path):
+    name = module.__name__.split(".")[1]
+    folder = copy_of(name, tmp_path)
+    module.write(folder)
+    written = (folder / "table.md").read_text()
+    assert written == (tables.RESULTS / name / "table.md").read_text(), (
+        f"run python -m {module.__name__} benchmarks/results/{name}"
+    )
+
+
+def test_estimates_count_what_networks_are_known_to_cost():
+    """Multiplications and additions: of a ResNet-50 4.1 billion (He et al., 2016), of a WRN-28-2 on CIFAR .2."""
+    assert estimate.forward("resnet50", 224) / 2e9 == pytest.approx(4.1, rel=0.02)
+    assert estimate.forward("wrn-28-2", 32) / 2e9 == pytest.approx(0.21, rel=0.03)
+    one, two = (estimate.hours(estimate.SSL, view) for view in ("none", "third"))
+    assert two == pytest.approx(1.5 * one)
+    assert one == pytest.approx(300 * 50_000 * 6 * 2 * 0.5554e9 / 40e12 / 3600, rel=0.01)

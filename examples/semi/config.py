@@ -27,7 +27,7 @@ class Config:
     dual_bn: bool = True  # batch norms of its own, also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
     clae_eps: float = 0.006  # of clae, in [0, 1]: about .03 of the paper's normalised pixels
-    weights: str = "cifar10-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
+    weights: str = "cifar100-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
 
     # data
     data: str = "cifar100"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
@@ -106,8 +106,9 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     """From the command line: defaults, the scale, then what was said."""
     parser = command_line(Config, about)
     said = vars(parser.parse_args(arguments))
-    config = Config(**SCALES[said.get("scale", Config.scale)] | said)
-    if "weights" not in said and ("data" in said or config.scale == "paper") and config.data != "sample":
+    scale = SCALES[said.get("scale", Config.scale)]
+    config = Config(**scale | said)
+    if "weights" not in said and config.data != scale.get("data", Config.data):
         config.weights = WEIGHTS.get(config.data, "")
     axes = [config.view, Path(config.data).stem, f"{config.labels}labels", config.scale, f"s{config.seed}"]
     config.out = config.out or f"runs/semi/{run_name(axes, said, (*AXES, *PLACE))}"

@@ -5,7 +5,7 @@
     torchrun --nproc-per-node 4 -m examples.semi.train --view idaa --labels 2500
 
 config.py lists every option. A run that was interrupted goes on with the same command and ends as if it had not been.
-Its folder has split.json, the labelled images; checkpoint.pt and log.csv after each epoch; in the end, result.json.
+After each epoch its folder has checkpoint.pt, log.csv and split.json, the labelled images; in the end, result.json.
 """
 
 from __future__ import annotations
@@ -78,13 +78,11 @@ def decays(config: Config, model: Model) -> list[dict[str, Any]]:
     return [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
-def own_split(config: Config, folder: Path, labels: Tensor, main: bool) -> Tensor:
-    """The labelled rows: of ``--split``, or drawn by the seed; ``main`` keeps them in the folder."""
+def own_split(config: Config, labels: Tensor) -> Tensor:
+    """The labelled rows: of ``--split``, or drawn by the seed."""
     rows = split.load(Path(config.split), labels) if config.split else split.draw(labels, config.labels, config.seed)
     if len(rows) != config.labels:
         raise ValueError(f"--split {config.split} has {len(rows)} rows, not {config.labels}: say --labels {len(rows)}")
-    if main:
-        split.save(folder / "split.json", rows, config.seed)
     return torch.tensor(rows)
 
 
@@ -101,7 +99,7 @@ def train(config: Config) -> dict[str, Any]:
         raise ValueError(f"--batch-size {config.batch_size} is no multiple of the {world} processes")
     data, folder = load_data(config), Path(config.out)
     with own_folder(folder, lock=rank == 0):
-        labelled = own_split(config, folder, data.train_labels, rank == 0)
+        labelled = own_split(config, data.train_labels)
         torch.manual_seed(config.seed)
         model = Model(config, int(data.train_labels.max()) + 1, data.train.shape[-1]).to(config.device)
         average = Average(model, config.ema)
@@ -161,6 +159,7 @@ def _epochs(
             log_row(folder / "log.csv", row)
             parts = {name: part.state_dict() for name, part in state.items()}
             save_whole(parts | {"config": asdict(config), "epoch": epoch + 1, "spent": spent}, folder / "checkpoint.pt")
+            split.save(folder / "split.json", labelled.tolist(), config.seed)
             bar.set_description(f"epoch {epoch + 1}: sure {row['sure']:.2f}, accuracy {row['accuracy']:.3f}")
         if world > 1:
             distributed.barrier()

@@ -27,7 +27,7 @@ class Backbone(NamedTuple):
     config: dict[str, Any]  # of the run that trained it; {} if none did
 
 
-def build_backbone(name: str, options: dict[str, Any], small: bool, maxpool: bool) -> nn.Module:
+def build_backbone(name: str, options: dict[str, Any], small: bool, maxpool: bool, channels: int = 3) -> nn.Module:
     """A network without its classifier.
 
     Args:
@@ -35,12 +35,15 @@ def build_backbone(name: str, options: dict[str, Any], small: bool, maxpool: boo
         options: of ``timm.create_model`` or :class:`WideResNet`.
         small: for images of up to 64 pixels: a stem that is one 3x3 convolution with stride 1.
         maxpool: whether the max-pooling behind the stem stays.
+        channels: of the images.
     """
     if wide := re.fullmatch(r"wrn-(\d+)-(\d+)", name):
         return WideResNet(int(wide[1]), int(wide[2]), **options)
-    network = timm.create_model(name, num_classes=0, **options)
+    if not timm.is_model(name):
+        raise ValueError(f"{name!r} is no network that timm knows, and none of the kind wrn-28-2")
+    network = timm.create_model(name, num_classes=0, in_chans=channels, **options)
     if small:
-        network.conv1 = nn.Conv2d(3, network.bn1.num_features, 3, padding=1, bias=False)
+        network.conv1 = nn.Conv2d(channels, network.bn1.num_features, 3, padding=1, bias=False)
     if not maxpool:
         network.maxpool = nn.Identity()
     return network
@@ -78,7 +81,9 @@ def load_backbone(source: str, pretrained: bool = True) -> Backbone:
     weights = {key.removeprefix("backbone.").replace(".clean.", "."): value for key, value in weights.items()}
     stem = weights.get("conv1.weight")
     small = stem is not None and stem.shape[-1] == 3
-    network = build_backbone(config["backbone"], config.get("backbone_options", {}), small, config.get("maxpool", True))
+    channels = 3 if stem is None else stem.shape[1]
+    options, maxpool = config.get("backbone_options", {}), config.get("maxpool", True)
+    network = build_backbone(config["backbone"], options, small, maxpool, channels)
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

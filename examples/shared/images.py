@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from idaa_transforms.training.data import Images, load_images
+from idaa_transforms.training.signals import load_signals
 from idaa_transforms.util.sample import cifar10_sample
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
@@ -20,8 +21,10 @@ def labelled_images(
     device: str = "cpu",
     train: int = 0,
     test: int = 0,
+    channels: int | None = 3,
+    signals: bool = False,
 ) -> Images:
-    """Images, uint8 (N, 3, H, W), and labels (N,), on ``device``.
+    """Images, uint8 (N, C, H, W), or signals, float32 (N, C, L), and labels (N,), on ``device``.
 
     Args:
         data: NAME of a file <root>/NAME.npz, any .npz, a folder with a folder for each class, cifar10 or cifar100 of
@@ -31,6 +34,8 @@ def labelled_images(
         download: whether torchvision may.
         device: where they go.
         train: keep so many of the training images, the first; 0 for all. ``test`` likewise.
+        channels: of the images; None for those that they have.
+        signals: the data are an .npz of x_train (N, C, L), in units of their own.
 
     Raises:
         ValueError: there is no such data, it has no labels, or it does not fit into memory.
@@ -42,7 +47,10 @@ def labelled_images(
     else:
         file = Path(root) / f"{data}.npz"
         source = str(file) if file.exists() else TORCHVISION.get(data, data)
-        images = load_images(source, size or None, Path(root), channels=3, download=download)
+        if signals:
+            images = load_signals(source)
+        else:
+            images = load_images(source, size or None, Path(root), channels=channels, download=download)
     parts = images.train, images.train_labels, images.test, images.test_labels
     if not all(isinstance(part, Tensor) for part in parts) or (images.train_labels < 0).any():
         raise ValueError(

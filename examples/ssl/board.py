@@ -18,13 +18,13 @@ from typing import Any
 
 import torch
 from config import Config, configure
-from network import Model
 from step import augmentations, make_attack, update
-from train import load_data, make_optimiser
+from train import load_data, make_model, make_optimiser
 
 from idaa_transforms.util.provenance import provenance
 
 CROPS = ["--crop", ".4", "--jitter", "0", "0", "0", "0", "--gray", "0"]
+OTHER = ["--crop", ".6", "--no-flip", *CROPS[2:]]  # where it is not known that a mirrored one is the same
 SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "9"]
 # A rung: data and random augmentation, and the budget in epochs of plain training.
 RUNGS: dict[str, tuple[list[str], float]] = {
@@ -32,8 +32,17 @@ RUNGS: dict[str, tuple[list[str], float]] = {
     "cifar10-paper": (SMALL, 3),
     "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 6),
     "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 3),
+    "dtd10-crops": ([*SMALL, *CROPS, "--data", "dtd10", "--image-size", "32", "--weights", "runs/vae/dtd10"], 30),
+    "clothing-crops": (
+        [*SMALL, *CROPS, "--data", "clothing128", "--image-size", "32", "--weights", "runs/vae/clothing"],
+        10,
+    ),
+    "fsdd-crops": ([*SMALL, *OTHER, "--data", "fsdd", "--image-size", "32", "--weights", "runs/vae/fsdd"], 12),
+    "watch-crops": ([*SMALL, *OTHER, "--data", "watch", "--signals", "--weights", "runs/vae/watch"], 12),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
+PLACE = ["--view", "idaa-grad", "--pair", "replace"]
+BOTH = ["--view", "idaa-grad", "--pair", "both", "--no-dual-bn"]
 ARMS: dict[str, list[str]] = {
     "none": ["--view", "none"],
     "third": ["--view", "third"],
@@ -48,20 +57,33 @@ ARMS: dict[str, list[str]] = {
     "latent .5": ["--view", "latent", "--eps", ".5"],
     "idaa-grad .3": ["--view", "idaa-grad", "--eps", ".3"],
     "idaa-grad .5": ["--view", "idaa-grad", "--eps", ".5"],
+    "idaa-grad .8": ["--view", "idaa-grad", "--eps", ".8"],
+    "idaa-grad 1.2": ["--view", "idaa-grad", "--eps", "1.2"],
+    "idaa-grad .5 quantize 8": ["--view", "idaa-grad", "--eps", ".5", "--quantize", "8"],
+    "idaa-grad 0-1": ["--view", "idaa-grad", "--eps", "1", "--eps-schedule", "uniform"],
+    "in place .5": [*PLACE, "--eps", ".5"],
+    "in place .5 coarse": [*PLACE, "--eps", ".5", "--coarse"],
+    "in place .5 half": [*PLACE, "--eps", ".5", "--share", ".5"],
+    "in place .5 coarse half": [*PLACE, "--eps", ".5", "--share", ".5", "--coarse"],
+    "in place 1 coarse": [*PLACE, "--eps", "1", "--coarse"],
+    "in place 0-1 coarse": [*PLACE, "--eps", "1", "--eps-schedule", "uniform", "--coarse"],
+    "in place .5 coarse quantize 8": [*PLACE, "--eps", ".5", "--coarse", "--quantize", "8"],
+    "both .5": [*BOTH, "--eps", ".5"],
+    "both .5 coarse": [*BOTH, "--eps", ".5", "--coarse"],
+    "both .3 coarse": [*BOTH, "--eps", ".3", "--coarse"],
+    "idaa-small .5": ["--view", "idaa-small", "--eps", ".5"],
+    "quantize 8 mixup .6": ["--view", "none", "--quantize", "8", "--mixup", ".6"],
     "idaa-grad .5 mixup .6": ["--view", "idaa-grad", "--eps", ".5", "--mixup", ".6"],
 }
 
 
 def stepper(config: Config, x: torch.Tensor) -> Callable[[], Any]:
-    """Steps of training of one arm on one batch, uint8."""
+    """Steps of training of one arm on one batch."""
     torch.manual_seed(config.seed)
-    model = Model(config, x.shape[2]).to(config.device).to(memory_format=torch.channels_last)
-    attack, augment, optimiser = (
-        make_attack(config, model),
-        augmentations(config, x.shape[2:]),
-        make_optimiser(config, model),
-    )
-    images, eps = x.float() / 255, config.clae_eps if config.view == "clae" else config.eps
+    model = make_model(config, x)
+    attack, augment = make_attack(config, model), augmentations(config, x.shape[1:], model.std)
+    optimiser = make_optimiser(config, model)
+    images, eps = x.float() / (1 if config.signals else 255), config.clae_eps if config.view == "clae" else config.eps
     return lambda: update(model, attack, augment, optimiser, images, eps)
 
 

@@ -27,14 +27,20 @@ class Config:
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
 
     # the view beside the two random ones
-    view: Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad"] = "idaa"  # see README.md
+    view: Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad", "idaa-small"] = (
+        "idaa"  # see README.md
+    )
     attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
-    pair: Literal["add", "replace"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), or loss(x', x2)
+    pair: Literal["add", "replace", "both"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2')
+    share: float = 1.0  # of the images that get a hard view with --pair replace
+    coarse: bool = False  # with --pair replace and both: the gradient for the step at half the resolution
     alpha: float = 1.0
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
-    clae_eps: float = 0.03  # of clae, in normalised pixels
-    eps_schedule: Literal["constant", "ramp"] = "constant"  # ramp: from 0 to eps over the run
+    clae_eps: float = 0.03  # of clae, in pixels of [0, 1]; the paper's .03 of normalised ones is about .006
+    eps_schedule: Literal["constant", "ramp", "uniform"] = (
+        "constant"  # ramp: from 0 to eps over the run; uniform: drawn for each image
+    )
     steps: int = 1
     step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
     anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
@@ -45,10 +51,12 @@ class Config:
     data: str = "cifar10"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
     root: str = "data"
     download: bool = True  # by torchvision, where cifar10 or cifar100 is not in root
+    signals: bool = False  # data are an .npz of x_train (N, C, L), in units of their own
     image_size: int = 0  # 0: as they are
     train_images: int = 0  # the first so many; 0: all
     test_images: int = 0
-    crop: float = 0.08  # smallest share of the area
+    crop: float = 0.08  # smallest share of the area, or of the length of a signal; 1: no crops
+    flip: bool = True
     jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
     jitter_p: float = 0.8
     gray: float = 0.2
@@ -87,11 +95,11 @@ class Config:
     def views(self) -> tuple[int, int]:
         """How many random views a step draws, whole ones and small crops."""
         whole = {"third": 3, "hvp": 4}.get(self.view, 3 if self.attacked == "x3" else 2)
-        return whole, 2 if self.view == "small" else 0
+        return whole, 2 if self.view in ("small", "idaa-small") else 0
 
 
 VIEWS = get_args(get_type_hints(Config)["view"])
-OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
+OF_VAE = ("latent", "idaa", "idaa-grad", "idaa-small")  # views that need one
 WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
 # What decides nothing but where and how fast.
 PLACE = ("out", "root", "download", "device", "threads", "compile", "stop_after")
@@ -137,7 +145,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
         config.weights = WEIGHTS.get(config.data, "")
     axes = (config.method, config.view, Path(config.data).stem, config.scale, f"s{config.seed}")
     config.out = config.out or f"runs/ssl/{run_name(axes, said, ('method', 'view', 'data', 'scale', 'seed', *PLACE))}"
-    if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae"):
+    if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae", "idaa-grad"):
         parser.error(f"--pair replace and --attacked x3 are for --view idaa and clae, not {config.view}")
     if config.view in OF_VAE and not config.weights:
         parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")

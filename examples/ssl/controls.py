@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from network import Model
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """Images in the memory format that convolutions like; signals as they are."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
 def noise(x: Tensor, sd: float) -> Tensor:
-    """Gaussian noise with standard deviation ``sd`` on images (B, C, H, W) in [0, 1]."""
-    return (x + sd * torch.randn_like(x)).clamp(0, 1)
+    """Gaussian noise with standard deviation ``sd`` on images (B, C, H, W) in [0, 1], or signals (B, C, L)."""
+    noisy = x + sd * torch.randn_like(x)
+    return noisy.clamp(0, 1) if x.ndim == 4 else noisy
 
 
 def mixup(x: Tensor, most: float) -> Tensor:
     """Mixup noise (DACL; Verma et al., ICML 2021): up to ``most`` of another image of the batch in each."""
-    share = most * torch.rand(len(x), 1, 1, 1, device=x.device)
+    share = most * torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device)
     return torch.lerp(x, x[torch.randperm(len(x), device=x.device)], share)
 
 
@@ -73,4 +79,4 @@ def hardest_pair(model: Model, views: list[Tensor]) -> list[Tensor]:
     worst = torch.stack([nt_xent(embedded[i], embedded[j]) for i, j in pairs]).argmax(0)
     stacked, rows = torch.stack(views), torch.arange(len(worst), device=worst.device)
     chosen = torch.tensor(pairs, device=worst.device)[worst]
-    return [stacked[chosen[:, side], rows].contiguous(memory_format=torch.channels_last) for side in (0, 1)]
+    return [channels_last(stacked[chosen[:, side], rows]) for side in (0, 1)]

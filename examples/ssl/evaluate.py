@@ -24,9 +24,10 @@ from idaa_transforms.training.data import Images
 
 @torch.no_grad()
 def features(model: Model, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Features (N, width) and embeddings (N, D) of all uint8 ``images``, by the clean batch norms in eval mode."""
+    """Features (N, width) and embeddings (N, D) of all ``images``, by the clean batch norms in eval mode."""
     model.eval()
-    encoded = torch.cat([model.encode(model.normalise(batch.float() / 255)) for batch in images.split(500)])
+    scale = 1 if images.is_floating_point() else 255  # signals have their own units
+    encoded = torch.cat([model.encode(model.normalise(batch.float() / scale)) for batch in images.split(500)])
     return encoded, torch.cat([model.method.embed(rows) for rows in encoded.split(500)])
 
 
@@ -77,12 +78,12 @@ def evaluate(model: Model, data: Images, sigma: float) -> dict[str, float]:
 
 def main(folder: Path) -> dict[str, float]:
     """Evaluate the checkpoint in the folder of a run; print the metrics."""
-    from train import load_data
+    from train import load_data, make_model
 
     saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     config = Config(**saved["config"])
     data = load_data(config)
-    model = Model(config, data.test.shape[2]).to(config.device)
+    model = make_model(config, data.train)
     model.load_state_dict(saved["model"])
     metrics = evaluate(model, data, config.sigma)
     print(json.dumps(metrics, indent=1))

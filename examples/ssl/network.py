@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from config import Config
+from controls import channels_last
 from lightly.models.utils import update_momentum
 from methods import METHODS, View
 from torch import Tensor, distributed, nn
@@ -24,10 +25,12 @@ class Model(nn.Module):
     In a run of many processes each sees its share of the images, and gets everybody's features.
     """
 
-    def __init__(self, config: Config, size: int) -> None:
+    def __init__(self, config: Config, size: int, statistics: tuple[list[float], list[float]] | None = None) -> None:
         super().__init__()
         self.config = config
-        self.backbone = build_backbone(config.backbone, config.backbone_options, size <= 64, config.maxpool)
+        self.mean, self.std = statistics or statistics_of(config.data)
+        small = size <= 64 or config.signals
+        self.backbone = build_backbone(config.backbone, config.backbone_options, small, config.maxpool, len(self.mean))
         self.method = METHODS[config.method](self.backbone.num_features)
         if distributed.is_initialized():
             synchronise(self.backbone)
@@ -37,18 +40,19 @@ class Model(nn.Module):
         self.target: nn.ModuleList | None = None
         if self.method.momentum:
             self.target = copy.deepcopy(self._followed()).requires_grad_(False)
-        self.mean, self.std = statistics_of(config.data)
 
     def _followed(self) -> nn.ModuleList:
         return nn.ModuleList([self.backbone, self.method.projector])
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] to what the network takes."""
-        mean, std = (x.new_tensor(v).view(-1, 1, 1) for v in (self.mean, self.std))
-        return ((x - mean) / std).contiguous(memory_format=torch.channels_last)
+        """Images (B, C, H, W) in [0, 1], or signals (B, C, L), to what the network takes."""
+        mean, std = (x.new_tensor(v).view(-1, *[1] * (x.ndim - 2)) for v in (self.mean, self.std))
+        return channels_last((x - mean) / std)
 
     def encode(self, x: Tensor, backbone: nn.Module | None = None) -> Tensor:
-        """Normalised images (b, 3, H, W) to features (b, width) in float32, of this process alone."""
+        """Normalised images (b, C, H, W) to features (b, width) in float32, of this process alone.
+        A signal (b, C, L) is an image of height 1, which makes a network in one dimension of any."""
+        x = x[:, :, None] if x.ndim == 3 else x
         with torch.autocast(x.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
             return (backbone or self.backbone)(x).float()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import controls
@@ -11,9 +12,11 @@ from config import OF_VAE, Config
 from methods import View
 from network import Model
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from examples.shared.parallel import average_gradients
-from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms import CLAETransform, IDAATransform, untouched
+from idaa_transforms.training.signals import SignalAugmentation
 
 
 def backward(
@@ -23,6 +26,12 @@ def backward(
     Returns the loss of the two, the loss with the further ones (the same where there are none), and the two as the
     network saw them."""
     config, loss = model.config, model.method.loss
+    if config.eps_schedule == "uniform":
+        eps = eps * torch.rand(len(x1), device=x1.device)
+    if config.view == "idaa-grad" and config.pair == "replace":
+        return in_place(model, attack, x1, x2, eps)
+    if config.view == "idaa-grad" and config.pair == "both":
+        return both(model, attack, x1, x2, eps)
     a, b = model(x1.requires_grad_(config.view == "idaa-grad")), model(x2)
     clean = extra = loss(a, b)
     if config.view == "idaa-grad":  # the step's own gradient, of x1 alone; the whole step goes back once x' is there
@@ -30,6 +39,13 @@ def backward(
         more = [attack(x1.detach(), grad=slope, eps=eps)]
     elif config.view in ("idaa", "clae"):
         more = [attack((more or [x1])[0], loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
+    elif config.view == "idaa-small":
+        leaves = [view.requires_grad_() for view in more]
+        with untouched(model):
+            slopes = torch.autograd.grad(
+                sum(loss(a, model(leaf, hard=True)) for leaf in leaves), leaves, retain_graph=True
+            )
+        more = list(attack(torch.cat(more).detach(), grad=torch.cat(slopes), eps=eps).chunk(len(more)))
     elif config.view == "latent":
         more = [controls.random_step(attack, x1, eps)]
 
@@ -42,6 +58,42 @@ def backward(
         extra = torch.stack([loss(a, model(view, hard=True)) for view in more]).mean()
         (clean + config.alpha * extra).backward()
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
+
+
+def see(model: Model, leaf: Tensor) -> View:
+    """For the gradient that an attack follows: whole, or at half the resolution, a quarter of the cost."""
+    with untouched(model):
+        return model(F.avg_pool2d(leaf, 2)) if model.config.coarse else model(leaf)
+
+
+def in_place(
+    model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float | Tensor
+) -> tuple[Tensor, Tensor, list[View]]:
+    """Hard views in place of x1, for a share of the images: backward of loss(x', x2) alone."""
+    loss, many = model.method.loss, round(model.config.share * len(x1))
+    b, leaf = model(x2), x1[:many].detach().requires_grad_()
+    clean = loss(see(model, leaf), View(*(None if part is None else part[:many] for part in b)))
+    (slope,) = torch.autograd.grad(clean, leaf, retain_graph=True)
+    a = model(attack(leaf.detach(), grad=slope, eps=eps if isinstance(eps, float) else eps[:many]), hard=True)
+    if many < len(x1):
+        pairs = zip(a, model(x1[many:]), strict=True)
+        a = View(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
+    total = loss(a, b)
+    total.backward()
+    return clean.detach(), total.detach(), [a.detach(), b.detach()]
+
+
+def both(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float | Tensor) -> tuple[Tensor, Tensor, list[View]]:
+    """Both views hard, from one gradient: backward of loss(x1', x2') alone."""
+    loss = model.method.loss
+    leaves = [x.detach().requires_grad_() for x in (x1, x2)]
+    clean = loss(*(see(model, leaf) for leaf in leaves))
+    slopes = torch.autograd.grad(clean, leaves)
+    eps = eps if isinstance(eps, float) else eps.repeat(2)
+    a, b = (model(x, hard=True) for x in attack(torch.cat([x1, x2]).detach(), grad=torch.cat(slopes), eps=eps).chunk(2))
+    total = loss(a, b)
+    total.backward()
+    return clean.detach(), total.detach(), [a.detach(), b.detach()]
 
 
 def random_views(model: Model, augment: nn.ModuleList, x: Tensor, part: slice) -> tuple[list[Tensor], list[Tensor]]:
@@ -62,7 +114,7 @@ def update(
     eps: float,
     part: slice = slice(None),
 ) -> Tensor:
-    """One step of training on images ``x`` (B, 3, H, W) in [0, 1]: its two losses, (2,)."""
+    """One step of training on images ``x`` (B, C, H, W) in [0, 1], or signals (B, C, L): its two losses, (2,)."""
     two, more = random_views(model, augment, x, part)
     optimiser.zero_grad()
     clean, extra, seen = backward(model, attack, *two, more, eps)
@@ -79,7 +131,7 @@ def make_attack(config: Config, model: Model) -> Any:
     settings: dict[str, Any] = {"mean": model.mean, "std": model.std, "steps": config.steps, "start": config.start}
     settings["step_size"] = config.step_size or None
     if config.view == "clae":
-        return CLAETransform(config.clae_eps, **settings).to(config.device)
+        return CLAETransform(config.clae_eps, signals=config.signals, **settings).to(config.device)
     if config.view in OF_VAE:
         idaa = IDAATransform.from_pretrained(config.weights, config.eps, **settings)
         idaa = idaa.to(config.device, torch.bfloat16 if config.bf16 else torch.float32)
@@ -87,18 +139,20 @@ def make_attack(config: Config, model: Model) -> Any:
     return None
 
 
-def augmentations(config: Config, size: torch.Size) -> nn.ModuleList:
-    """Two that make random views of a batch (B, 3, H, W) in [0, 1], on its device: whole ones, and small crops."""
-    half = tuple(n // 2 for n in size)
-    crops = ((tuple(size), (config.crop, 1.0)), (half, (min(0.05, config.crop / 2), config.crop)))
+def augmentations(config: Config, shape: Sequence[int], std: Sequence[float] = (1.0,)) -> nn.ModuleList:
+    """Two that make random views of a batch of ``shape`` (C, H, W), in [0, 1], or (C, L), on its device: whole ones,
+    and small crops. ``std`` of each channel is the unit of a signal's noise. Parts that do nothing are left out."""
+    color = [K.ColorJitter(*config.jitter, p=config.jitter_p)] if any(config.jitter) else []
+    color += [K.RandomGrayscale(p=config.gray)] if config.gray else []
     disturb = [controls.Disturb(how, getattr(config, how)) for how in controls.DISTURB if getattr(config, how)]
-    return nn.ModuleList(
-        nn.Sequential(
-            K.RandomResizedCrop(out, scale=scale, cropping_mode="resample"),
-            K.RandomHorizontalFlip(),
-            K.ColorJitter(*config.jitter, p=config.jitter_p),
-            K.RandomGrayscale(p=config.gray),
-            *disturb,
-        )
+    if len(shape) == 2:
+        window = SignalAugmentation(std, config.crop, gain=0, noise=0)
+        return nn.ModuleList([nn.Sequential(window, *disturb), nn.Identity()])
+    flip = [K.RandomHorizontalFlip()] if config.flip else []
+    size, half = tuple(shape[1:]), tuple(n // 2 for n in shape[1:])
+    crops = ((size, (config.crop, 1.0)), (half, (min(0.05, config.crop / 2), config.crop)))
+    cut = [
+        [K.RandomResizedCrop(out, scale=scale, cropping_mode="resample")] if scale[0] < 1 else []
         for out, scale in crops
-    )
+    ]
+    return nn.ModuleList(nn.Sequential(*first, *flip, *color, *disturb) for first in cut)

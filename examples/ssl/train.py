@@ -24,20 +24,26 @@ import torch
 from config import PLACE, Config, configure
 from network import Model
 from step import augmentations, make_attack, update
-from torch import distributed
+from torch import Tensor, distributed
 from tqdm import tqdm
 
 from examples.shared.images import labelled_images
 from examples.shared.runs import read_log, resume, write_result
-from idaa_transforms.training.data import Images, batches
+from idaa_transforms.training.data import Images, batches, statistics
 from idaa_transforms.training.run import log_row, own_device, processes, save_whole
 from idaa_transforms.util.provenance import provenance
 
 
 def load_data(config: Config) -> Images:
-    """Images, uint8, and labels, on the device."""
-    counts = {"train": config.train_images, "test": config.test_images}
-    return labelled_images(config.data, config.root, config.image_size, config.download, config.device, **counts)
+    """Images, uint8, or signals, float32, and labels, on the device."""
+    options = {"train": config.train_images, "test": config.test_images, "channels": None, "signals": config.signals}
+    return labelled_images(config.data, config.root, config.image_size, config.download, config.device, **options)
+
+
+def make_model(config: Config, images: Tensor) -> Model:
+    """For training images (N, C, H, W) or signals (N, C, L); of other than three channels with statistics of theirs."""
+    known = None if images.shape[1] == 3 and images.ndim == 4 else statistics(images)
+    return Model(config, images.shape[-1], known).to(config.device).to(memory_format=torch.channels_last)
 
 
 def learning_rate(config: Config, epoch: float) -> float:
@@ -71,7 +77,7 @@ def train(config: Config) -> dict[str, Any]:
         torch.cuda.set_device(device)
     rank, world = processes(device)
     data, folder = load_data(config), Path(config.out)
-    size, steps = data.train.shape[2:], len(data.train) // config.batch_size
+    steps = len(data.train) // config.batch_size
     total = round(config.epochs * steps)
     whole = math.ceil(total / max(1, steps))  # epochs, of which the last may be a part of one
     if not total or config.batch_size % world:
@@ -79,8 +85,9 @@ def train(config: Config) -> dict[str, Any]:
             f"{len(data.train)} images in batches of {config.batch_size} for {world} processes leave some empty"
         )
     torch.manual_seed(config.seed)
-    model = Model(config, size[0]).to(config.device).to(memory_format=torch.channels_last)
-    attack, augment, optimiser = make_attack(config, model), augmentations(config, size), make_optimiser(config, model)
+    model = make_model(config, data.train)
+    attack, augment = make_attack(config, model), augmentations(config, data.train.shape[1:], model.std)
+    optimiser = make_optimiser(config, model)
     if config.compile:
         model.backbone.compile()
 

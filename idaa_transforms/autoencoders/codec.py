@@ -160,13 +160,22 @@ class Codec(nn.Module):
 
     def decode(self, z: Tensor, shape: Sequence[int]) -> Tensor:
         """Latents to images, clips or signals, whose ``shape`` ends like this one, in float32 at least."""
+        return self.lift(self.decode_small(z, shape), shape)
+
+    def lift(self, image: Tensor, shape: Sequence[int], adjoint: bool = False) -> Tensor:
+        """What the autoencoder gives, at the size of ``shape``; or, by ``adjoint``, a gradient the way back."""
+        with torch.autocast(image.device.type, enabled=False):
+            return resample(image, self._size(shape) if adjoint else shape[-self.axes :], adjoint)
+
+    def decode_small(self, z: Tensor, shape: Sequence[int]) -> Tensor:
+        """As :meth:`decode`, at the size that the autoencoder gives."""
         batch = len(shape) - self.axes - 1
         with torch.autocast(z.device.type, enabled=False):
             image = self._image(self.autoencoder, z.to(self.dtype or z.dtype).flatten(0, batch - 1))
             image = image.to(torch.promote_types(image.dtype, torch.float32))
             image = image[(..., *(slice(n) for n in self._size(shape)))]
             image = image if self._same else (image - self._shift) / self._scale
-            return resample(image, shape[-self.axes :]).unflatten(0, z.shape[:batch])
+            return image.unflatten(0, z.shape[:batch])
 
     def _size(self, shape: Sequence[int]) -> Sequence[int]:
         """The size at which the autoencoder sees images of ``shape``."""

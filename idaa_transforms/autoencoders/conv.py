@@ -85,6 +85,9 @@ class ConvVAE(nn.Module):
         width: channels at the bottleneck; each stage further out has half as many.
         depth: number of stride-2 stages. Default: as many as lead to about 8x8 (2 at 32, 3 at 64 and 84, 5 at 224),
             or as ``width`` can be halved.
+        spatial: keep z a map: ``latent_dim`` numbers are ``latent_dim / (h * w)`` channels at each of the h x w places
+            of the bottleneck, by 1x1 convolutions instead of linear layers. Not in the paper: 14 times fewer
+            parameters at z = 512, and a step in z moves the image around one place only.
         bottleneck_norm: a further batch norm on both sides of the bottleneck. Default: for five stages and more, as
             in the paper's 224x224 network.
         mean, std: per-channel statistics that normalise [0, 1] images, or signals in their own units, into this
@@ -101,6 +104,7 @@ class ConvVAE(nn.Module):
         channels: int = 3,
         width: int = 128,
         depth: int | None = None,
+        spatial: bool = False,
         bottleneck_norm: bool | None = None,
         mean: Sequence[float] = CIFAR_STATISTICS[0],
         std: Sequence[float] = CIFAR_STATISTICS[1],
@@ -122,10 +126,13 @@ class ConvVAE(nn.Module):
         if not len(mean) == len(std) == channels:
             raise ValueError(f"mean={tuple(mean)} and std={tuple(std)} need one number for each of {channels} channels")
         self.image_size, self.latent_dim, self.channels = size, latent_dim, channels
-        self.width, self.depth = width, depth
+        self.width, self.depth, self.spatial = width, depth, bool(spatial)
         self.bottleneck_norm = depth >= 5 if bottleneck_norm is None else bottleneck_norm
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.latent_scale, self.beta = float(latent_scale), float(beta)
+
+        if spatial and latent_dim % (count := math.prod(n // 2**depth for n in size)):
+            raise ValueError(f"latent_dim={latent_dim} does not fill {count} places evenly; use a multiple of them")
 
         stages = [channels, *(width // 2**k for k in reversed(range(depth)))]
         sizes = [tuple(n // 2**k for n in size) for k in range(depth + 1)]
@@ -136,10 +143,10 @@ class ConvVAE(nn.Module):
             *(ResidualBlock(width, axes), NORM[axes](width), ResidualBlock(width, axes), *norm),
             nn.Flatten(),
         )
-        features = width * math.prod(sizes[-1])
-        self.to_mean = nn.Linear(features, latent_dim)
-        self.to_log_variance = nn.Linear(features, latent_dim)
-        self.from_latent = nn.Linear(latent_dim, features)
+        features, places = width * math.prod(sizes[-1]), sizes[-1] if spatial else None
+        self.to_mean = _linear(features, latent_dim, places)
+        self.to_log_variance = _linear(features, latent_dim, places)
+        self.from_latent = _linear(latent_dim, features, places)
         self.decoder = nn.Sequential(
             nn.Unflatten(1, (width, *sizes[-1])),
             *(NORM[axes](width) for _ in norm),
@@ -152,7 +159,7 @@ class ConvVAE(nn.Module):
     @property
     def config(self) -> dict[str, Any]:
         """The arguments that build this network again, as plain JSON values."""
-        names = "image_size latent_dim channels width depth bottleneck_norm mean std latent_scale beta"
+        names = "image_size latent_dim channels width depth spatial bottleneck_norm mean std latent_scale beta"
         values = {name: getattr(self, name) for name in names.split()}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -186,6 +193,15 @@ class ConvVAE(nn.Module):
         error = self.decode(posterior.sample()).float() - x
         distortion, kl = 0.5 * error.square().flatten(1).sum(1).mean(), posterior.kl().mean()
         return Objective(distortion + self.beta * kl, distortion, kl)
+
+
+def _linear(inner: int, outer: int, places: Size | None) -> nn.Module:
+    """(B, inner) to (B, outer): by one matrix or, where the rows are maps of ``places``, by one at each place."""
+    if places is None:
+        return nn.Linear(inner, outer)
+    count = math.prod(places)
+    conv = CONV[len(places)](inner // count, outer // count, 1)
+    return nn.Sequential(OrderedDict(map=nn.Unflatten(1, (inner // count, *places)), conv=conv, flat=nn.Flatten()))
 
 
 def _down(inner: int, outer: int, axes: int) -> nn.Sequential:

@@ -14,12 +14,16 @@ import torch
 from torch import Tensor
 
 
-def resample(x: Tensor, size: Sequence[int]) -> Tensor:
+def resample(x: Tensor, size: Sequence[int], adjoint: bool = False) -> Tensor:
     """``x`` (..., H, W) or (..., L) with its last ``len(size)`` axes at ``size``, in float32 at least.
 
     Cubic, as ``interpolate(mode="bicubic", antialias=True)`` gives to rounding: smooth where it enlarges, and where it
     shrinks each value is an average over what it stands for. Constant images stay constant. An axis that has its size
     already is left alone.
+
+    Args:
+        adjoint: instead, U'x for the U that resamples from ``size`` to the size of x: <U y, x> = <y, U'x>. It takes
+            gradients back through U, and needs no pass forward.
 
     Raises:
         ValueError: for an axis of length zero.
@@ -27,7 +31,8 @@ def resample(x: Tensor, size: Sequence[int]) -> Tensor:
     axes = [axis for axis in range(-len(size), 0) if x.shape[axis] != size[axis]]
     for axis in sorted(axes, key=lambda axis: size[axis] / max(x.shape[axis], 1)):  # least work: shrink, then enlarge
         dtype = torch.promote_types(x.dtype, torch.float32)
-        weights, x = axis_matrix(x.shape[axis], size[axis], dtype, x.device), x.to(dtype)
+        old, new, x = x.shape[axis], size[axis], x.to(dtype)
+        weights = axis_matrix(new, old, dtype, x.device).T if adjoint else axis_matrix(old, new, dtype, x.device)
         x = x @ weights.T if axis == -1 else weights @ x
     return x
 

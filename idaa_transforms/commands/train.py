@@ -34,7 +34,8 @@ def train_vae(args: argparse.Namespace) -> None:
     mean, std = _statistics(args.statistics, images, channels)
     beta = authors_beta(size, args.latent_dim) if args.beta is None else args.beta
     torch.manual_seed(args.seed)
-    vae = ConvVAE(size, args.latent_dim, channels=channels, width=args.width, mean=mean, std=std, beta=beta)
+    shape = {"channels": channels, "width": args.width, "depth": args.depth, "spatial": args.spatial}
+    vae = ConvVAE(size, args.latent_dim, **shape, mean=mean, std=std, beta=beta)
     vae = vae.to(device).to(memory_format=torch.channels_last)
     options = {"stop_after": args.stop_after, "compile": args.compile, "tensorboard": args.tensorboard}
     try:

@@ -185,11 +185,12 @@ class Attack(Bindable, nn.Module):
 
         part, posterior = call.pick(call.x), settings.scale == "posterior"
         unit = 1.0 if posterior else self.autoencoder.latent_scale
+        lift = partial(self.codec.lift, shape=call.x.shape)
         with untouched(call.loss_fn, strict=settings.strict) if call.loss_fn else nullcontext() as shield:
             found = idaa(
                 part,
                 self.codec.posterior if posterior else self.codec.encode,
-                partial(self.codec.decode, shape=call.x.shape),
+                partial(self.codec.decode_small, shape=call.x.shape),
                 loss if call.loss_fn else None,
                 call.pick(call.grad),
                 eps=call.pick(call.eps) * unit,
@@ -201,6 +202,7 @@ class Attack(Bindable, nn.Module):
                 target_gain=settings.target_gain,
                 generator=call.generator,
                 chunk_size=settings.chunk_size,
+                lift=(lift, partial(lift, adjoint=True)),
             )
         if self._reads_values and len(part):
             checks.check_latent(found.split.latent, type(self.autoencoder).__name__)

@@ -6,6 +6,9 @@ A VAE with a narrow bottleneck splits x into a reconstruction G = D(E(x)) and a 
 the sample is in R, which no step below touches. A small step delta in the latent changes G so that the loss rises:
 the view x' = R + D(E(x) + delta) is hard, and still the same sample.
 
+The view is computed as x + (D(E(x) + delta) - D(E(x))), which is the same with fewer passes over x. Where D gives
+smaller images than x and a linear map U enlarges them, it is x + U(D(E(x) + delta) - D(E(x))): U runs once.
+
 Only tensors and callables go in. x may be images, signals or anything else with the batch first; so may the latent.
 """
 
@@ -23,40 +26,53 @@ from .direction import INFERENCE, NO_PATH, ClosureError, check_loss
 
 Loss = Callable[[Tensor], Tensor]
 Network = Callable[[Tensor], Any]
+Linear = Callable[[Tensor], Tensor]
 Clip = tuple[float | Tensor, float | Tensor] | None
 
 
 class Split(NamedTuple):
     """x, split by an autoencoder into what its bottleneck carries and the rest; and the view at any delta."""
 
+    x: Tensor
     decode: Network
+    lift: Linear  # from what D gives to the size of x
     latent: Tensor  # z = E(x)
     unit: Tensor  # of delta, like the latent or a scalar
-    reconstruction: Tensor  # G = D(z)
-    residual: Tensor  # R = x - G
+    decoded: Tensor  # D(z)
     clip: Clip
-    dtype: torch.dtype  # of x
+
+    @property
+    def reconstruction(self) -> Tensor:
+        """G, in the size of x."""
+        return self.lift(self.decoded)
+
+    @property
+    def residual(self) -> Tensor:
+        """R = x - G, in float32 at least."""
+        return self.x.to(torch.promote_types(self.x.dtype, torch.float32)) - self.reconstruction
 
     def view(self, delta: Tensor) -> Tensor:
-        """x' = R + D(z + unit * delta)."""
+        """x' = R + U(D(z + unit * delta))."""
         return self.compose(self.decode(self.latent + self.unit * delta))
 
     def compose(self, image: Tensor) -> Tensor:
-        """R + image, clamped where a range is given."""
-        return clamped(self.residual + image, self.clip).to(self.dtype)
+        """The view that ``image``, which D gave, makes: x + U(image - D(z)), clamped where a range is given."""
+        dtype = torch.promote_types(self.x.dtype, torch.promote_types(image.dtype, torch.float32))
+        view = self.lift(image.to(dtype) - self.decoded).add_(self.x)  # in place: new memory for large x is slow
+        if self.clip is not None:
+            view.clamp_(*self.clip)  # type: ignore[arg-type]
+        return view.to(self.x.dtype)
 
     def rows(self, rows: Tensor) -> Split:
         """The same for some of the rows."""
         unit = self.unit[rows] if self.unit.ndim else self.unit
-        return self._replace(
-            latent=self.latent[rows], unit=unit, reconstruction=self.reconstruction[rows], residual=self.residual[rows]
-        )
+        return self._replace(x=self.x[rows], latent=self.latent[rows], unit=unit, decoded=self.decoded[rows])
 
 
 class Views(NamedTuple):
     """What :func:`idaa` found, detached and with the batch first."""
 
-    views: Tensor  # x' = R + D(z + unit * delta), like x
+    views: Tensor  # x' = R + U(D(z + unit * delta)), like x
     delta: Tensor  # the step, ||delta||_p <= eps
     split: Split
     gradient: Tensor  # of the loss, with respect to the first view it saw
@@ -81,6 +97,7 @@ def idaa(
     target_gain: float | None = None,
     generator: torch.Generator | None = None,
     chunk_size: int | None = None,
+    lift: tuple[Linear, Linear] | None = None,
 ) -> Views:
     """Views of ``x`` (B, ...) that raise a loss and keep what the autoencoder cannot encode.
 
@@ -105,11 +122,14 @@ def idaa(
         generator: of the random start.
         chunk_size: how many rows ``encode`` and ``decode`` see at once; bounds their memory, for one more ``decode``
             a step.
+        lift: where ``decode`` gives images of another size than x: the linear map U from these to the size of x, and
+            its adjoint. Each gives a new tensor.
     """
     if (loss_fn is None) == (grad is None):
         raise TypeError("idaa takes one of loss_fn and grad")
     x = outside_inference(x)
     encode, decode = in_chunks(encode, chunk_size), in_chunks(decode, chunk_size)
+    up, back = lift or (_same, _same)
     ball = Ball(eps, norm)
 
     encoded = encode(x)
@@ -121,13 +141,16 @@ def idaa(
         with torch.enable_grad():
             image = decode(latent + unit * delta.requires_grad_())
         if step == 0:
-            reconstruction = image.detach() if start == "zero" else decode(latent)
-            residual = x.to(torch.promote_types(x.dtype, torch.float32)) - reconstruction
-            split = Split(decode, latent, unit, reconstruction, residual, clip, x.dtype)
-        gradient = grad if loss_fn is None else input_gradient(loss_fn, split.compose(image.detach()))
+            decoded = image.detach() if start == "zero" else decode(latent)
+            split = Split(x, decode, up, latent, unit, decoded, clip)
+        if loss_fn is None:
+            gradient = grad
+        else:  # at x itself, where the first step starts from zero
+            here = clamped(x, clip).to(x.dtype) if step == 0 and start == "zero" else split.compose(image.detach())
+            gradient = input_gradient(loss_fn, here)
         if step == 0:
             first = gradient
-        (direction,) = torch.autograd.grad(image, delta, gradient.to(image))  # type: ignore[union-attr]
+        (direction,) = torch.autograd.grad(image, delta, back(gradient).to(image))  # type: ignore[arg-type]
         finite &= direction.isfinite().flatten(1).all(1)
         direction = _where(finite, direction, torch.zeros_like(direction))
         if step == 0 and target_gain is not None:
@@ -168,7 +191,13 @@ def outside_inference(x: Tensor) -> Tensor:
     return x.clone() if x.is_inference() else x.detach()
 
 
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
 def _where(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    if rows.device.type == "cpu" and bool(rows.all()):  # nobody waits for a value on the CPU, and this saves a pass
+        return new
     return torch.where(rows.view(-1, *[1] * (new.ndim - 1)), new, old)
 
 

@@ -1,0 +1,65 @@
+"""How long the paper's runs would take on one GPU: counted work over an assumed speed. Estimates, not measurements."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from examples.shared.backbones import build_backbone
+from idaa_transforms.autoencoders import ConvVAE
+
+TERAFLOPS = (
+    40.0  # of bfloat16 that such networks get out of a card of the class of an A100, kernels and waiting included
+)
+# Passes forward for one image of a step, a pass back being two: two views learn (6); a further one learns too (3), and
+# an attack goes forward and back once more (3), or back alone where it has the step's gradient (2).
+PASSES = {"none": 6, "third": 9, "clae": 12, "idaa": 12, "idaa-grad": 11}
+
+
+@cache
+def forward(name: str, size: int) -> float:
+    """Operations of one image's pass forward, a multiplication and an addition being two."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counted:
+        build_backbone(name, {}, size <= 64, size > 64).eval()(torch.empty(1, 3, size, size))
+    return float(counted.get_total_flops())
+
+
+@cache
+def of_vae(size: int) -> float:
+    """Operations of E once, and of D twice forward and once back."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counted:
+        vae = ConvVAE(size, 3072 if size > 84 else 512).eval()
+        vae.encode(torch.empty(1, 3, size, size))
+        for _ in range(4):
+            vae.decode(torch.empty(1, vae.latent_dim))
+    return float(counted.get_total_flops())
+
+
+class Work(NamedTuple):
+    """A run of training."""
+
+    backbone: str
+    size: int
+    images: float  # that pass through in all, each with all of its views
+    passes: dict[str, float]
+
+
+SSL = Work("resnet18", 32, 300 * 50_000, PASSES)
+IMAGENET = Work("resnet50", 224, 100 * 1_281_167, PASSES)
+
+
+def fixmatch(backbone: str) -> Work:
+    """Of one unlabelled image: weak and strong views and a seventh of a labelled one learn (6.4); further views as
+    above, and for ``idaa-grad`` the way back through all three."""
+    learn = 3 * (2 + 1 / 7)
+    passes = {"none": learn, "third": learn + 3, "clae": learn + 6, "idaa": learn + 6, "idaa-grad": learn * 5 / 3 + 3}
+    return Work(backbone, 32, 2**20 * 448, passes)
+
+
+def hours(work: Work, view: str) -> float:
+    """On one GPU."""
+    each = work.passes[view] * forward(work.backbone, work.size) + of_vae(work.size) * view.startswith("idaa")
+    return work.images * each / (TERAFLOPS * 1e12) / 3600

@@ -1,0 +1,1 @@
+"""How far frozen features carry: other data, by logistic regression."""

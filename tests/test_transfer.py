@@ -1,0 +1,289 @@
+"""examples/transfer against scikit-learn called directly, on toys with a known answer; and the backbones it takes."""
+
+import json
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from torchvision import datasets
+
+from examples.semi.config import configure as configure_semi
+from examples.semi.train import train as train_semi
+from examples.shared.backbones import build_backbone, load_backbone
+from examples.transfer import evaluate, probe, report, run_table, sets
+from idaa_transforms.batchnorm import convert_dual_batchnorm
+from idaa_transforms.util.sample import cifar10_sample
+
+ROOT = Path(__file__).parents[1]
+
+
+def save_toy(file, count=60, size=32):
+    """Images of three plain colours, a little noisy: a set that any network's features tell apart."""
+    generator = np.random.default_rng(0)
+    y = np.arange(count) % 3
+    x = np.eye(3)[y][:, None, None] * 200 + generator.integers(0, 50, (count, size, size, 3))
+    part = count * 2 // 3
+    np.savez(file, x_train=x[:part].astype("uint8"), y_train=y[:part], x_test=x[part:].astype("uint8"), y_test=y[part:])
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A folder with a set, and a short run of examples/semi to transfer from."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    save_toy(tmp_path / "data" / "toy.npz")
+    train_semi(configure_semi(["--scale", "smoke", "--view", "third", "--out", "backbone"]))
+    return tmp_path
+
+
+# The protocol --------------------------------------------------------------------------------------------------------
+
+
+def blobs(count, seed, spread):
+    """Features (N, 4) of three classes."""
+    generator = np.random.default_rng(seed)
+    y = np.arange(count) % 3
+    centres = np.array([[3.0, 0, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0]])
+    return centres[y] + spread * generator.normal(size=(count, 4)), y
+
+
+def test_separable_classes_are_told_apart():
+    parts = [blobs(90, seed, 0.3) for seed in range(3)]
+    assert probe.transfer(*parts, values=5).score == 1
+
+
+def test_the_c_that_is_chosen_and_its_score_are_scikit_learns():
+    learn, validate, test = (blobs(count, seed, 2.5) for count, seed in ((60, 0), (90, 1), (300, 2)))
+    candidates = 10.0 ** np.array([-6, -3.25, -0.5, 2.25, 5])
+    scores = [LogisticRegression(C=c, max_iter=1000).fit(*learn).score(*validate) for c in candidates]
+    best = candidates[int(np.argmax(scores))]
+    both = [np.concatenate(pair) for pair in zip(learn, validate, strict=True)]
+    expected = LogisticRegression(C=best, max_iter=1000).fit(*both).score(*test)
+    found = probe.transfer(learn, validate, test, values=5)
+    assert len(set(scores)) > 2  # the choice matters
+    assert found == (pytest.approx(expected), pytest.approx(best), pytest.approx(max(scores)))
+
+
+def test_accuracy_of_images_and_of_classes():
+    truth, guess = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1, 0])
+    assert probe.accuracy(truth, guess, per_class=False) == pytest.approx(4 / 6)
+    assert probe.accuracy(truth, guess, per_class=True) == pytest.approx((3 / 4 + 1 / 2) / 2)
+
+
+def test_validation_images_are_held_out_of_training_ones():
+    learn, validate = sets.held_out(102)
+    assert sorted([*learn.tolist(), *validate.tolist()]) == list(range(102))
+    assert len(validate) == 21
+    assert validate.tolist() != sorted(validate.tolist())  # a random order: sets are often sorted by class
+
+
+# Backbones -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["wrn-10-1", "resnet10t"])
+def test_a_backbone_is_loaded_with_its_clean_batch_norms(name, tmp_path):
+    torch.manual_seed(0)
+    small = name == "resnet10t"
+    options = {"channels": [8, 8, 8, 8], "stem_width": 4} if small else {"channels": 4}
+    network = build_backbone(name, options, small=True, maxpool=True)
+    x = cifar10_sample()[0][:8]
+    convert_dual_batchnorm(network)
+    network(x)  # statistics of its own
+    state = {f"backbone.{key}": value for key, value in network.state_dict().items()} | {"head.bias": torch.zeros(1)}
+    config = {"backbone": name, "backbone_options": options, "data": "cifar10", "maxpool": True}
+    torch.save({"model": state, "config": config}, tmp_path / "checkpoint.pt")
+    for source in (tmp_path, tmp_path / "checkpoint.pt"):
+        found = load_backbone(str(source))
+        torch.testing.assert_close(found.network(x), network.eval()(x))
+        assert found.mean == pytest.approx((0.4914, 0.4822, 0.4465))
+        assert found.name == tmp_path.name
+
+
+def test_of_a_run_of_fixmatch_the_average_is_loaded(toy):
+    saved = torch.load(toy / "backbone" / "checkpoint.pt", weights_only=True)
+    stem = load_backbone("backbone").network.conv1.weight
+    assert torch.equal(stem, saved["ema"]["backbone.conv1.weight"])
+    assert not torch.equal(stem, saved["model"]["backbone.conv1.weight"])
+
+
+def test_a_network_of_timm_is_loaded_by_its_name():
+    found = load_backbone("resnet18", pretrained=False)
+    assert found.network(torch.rand(1, 3, 64, 64)).shape == (1, 512)
+    assert found.mean == pytest.approx(timm.create_model("resnet18").default_cfg["mean"])
+    assert evaluate.own_size(found) == 224
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "has no checkpoint.pt: it is no run of examples/ssl or examples/semi"),
+        ({"state_dict": {}}, "is no checkpoint of examples/ssl or examples/semi: it holds state_dict"),
+        ({"model": {}, "config": {"lr": 1}}, "is no checkpoint of examples/ssl or examples/semi"),
+        ({"model": {}, "config": {"backbone": "wrn-10-1", "data": "x"}}, "does not fit its own wrn-10-1: "),
+        ("text", "is truncated, damaged or no checkpoint"),
+    ],
+)
+def test_backbones_that_do_not_fit(content, message, tmp_path):
+    if isinstance(content, dict):
+        torch.save(content, tmp_path / "checkpoint.pt")
+    elif content:
+        (tmp_path / "checkpoint.pt").write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        load_backbone(str(tmp_path))
+    assert "\n" not in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+# Sets ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fake_pets(tmp_path, monkeypatch):
+    """torchvision's sets are downloads: here are pictures in their place, behind the same interface."""
+
+    class Pets:
+        def __init__(self, root, split, transform, download):
+            if split not in ("trainval", "test"):
+                raise AssertionError(split)
+            count = 6 if split == "trainval" else 4
+            self.pictures = [Image.new("L" if i == 0 else "RGB", (20, 40), 40 * i) for i in range(count)]
+            self._labels, self.transform = [i % 2 for i in range(count)], transform
+
+        def __len__(self):
+            return len(self.pictures)
+
+        def __getitem__(self, i):
+            return self.transform(self.pictures[i]), self._labels[i]
+
+    monkeypatch.setattr(datasets, "OxfordIIITPet", Pets)
+
+
+def test_torchvisions_sets_are_scaled_and_read_in_order(fake_pets, tmp_path):
+    parts = sets.load("pets", tmp_path, 16, download=False)
+    (x,) = parts.train.batches()
+    assert x.shape == (6, 3, 16, 16)
+    assert x[:, 0, 8, 8].tolist() == pytest.approx([0] + [40 * i / 255 for i in range(1, 6)])
+    assert parts.val is None
+    assert parts.test.labels.tolist() == [0, 1, 0, 1]
+    fewer = sets.load("pets", tmp_path, 16, download=False, train=4)
+    assert len(torch.cat(list(fewer.train.batches()))) == len(fewer.train.labels) == 4
+
+
+@pytest.mark.parametrize("name", sets.TORCHVISION)
+def test_torchvision_has_the_sets_and_their_labels(name, tmp_path):
+    """None is here: the message says so, and names the place. What torchvision reads labels from has not moved."""
+    with pytest.raises(ValueError, match="could not be downloaded") as error:
+        sets.load(name, tmp_path, 16, download=False)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+    kind = getattr(datasets, sets.TORCHVISION[name].kind)
+    assert "_labels" in kind.__init__.__code__.co_names
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("cub200", "README.md says where to get it"),
+        ("birdsnap", "README.md says where to get it"),
+        ("nowhere", "'nowhere' is no .npz or .npy, no folder"),
+        ("one", "one has 1 class to train on; a classifier needs two"),
+        ("strange", "strange tests on class 7, of which it has no training image"),
+    ],
+)
+def test_sets_that_cannot_be_used(name, message, tmp_path):
+    x = np.zeros((6, 8, 8, 3), np.uint8)
+    np.savez(tmp_path / "one.npz", x_train=x, y_train=np.zeros(6, int), x_test=x, y_test=np.zeros(6, int))
+    np.savez(tmp_path / "strange.npz", x_train=x, y_train=np.arange(6) % 2, x_test=x, y_test=np.arange(6) % 2 * 7)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        sets.load(name, tmp_path, 8, download=False)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_of_class_folders_is_a_set(tmp_path):
+    for part, count in (("train", 4), ("test", 2)):
+        for label, colour in (("a", "red"), ("b", "blue")):
+            folder = tmp_path / "cub200" / part / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (12, 10), colour).save(folder / f"{i}.png")
+    parts = sets.load("cub200", tmp_path, 8, download=False)
+    assert parts.train.labels.tolist() == [0] * 4 + [1] * 4
+    assert parts.test.images.shape == (4, 3, 8, 8)
+
+
+# The command ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_toy_is_transferred_to_and_not_again(toy, monkeypatch, capsys):
+    config = evaluate.configure(["--backbone", "backbone", "--sets", "toy", "--scale", "smoke"])
+    result = evaluate.evaluate(config)
+    assert result["sets"]["toy"]["score"] == 1
+    assert result["sets"]["toy"] | {"seconds": 0} == result["sets"]["toy"] | {
+        "metric": "top-1",
+        "train": 32,
+        "validation": 8,
+        "test": 20,
+        "seconds": 0,
+    }
+    assert result["backbone"]["view"] == "third"
+    assert capsys.readouterr().out == "toy: 100.00 (top-1)\n"
+    monkeypatch.setattr(evaluate, "on_one_set", None)  # it is not called again
+    assert evaluate.evaluate(config)["sets"] == result["sets"]
+    with pytest.raises(ValueError, match="backbone-smoke has results of other settings; use another --out"):
+        evaluate.evaluate(evaluate.configure(["--backbone", "backbone", "--out", config.out]))
+
+
+@pytest.mark.slow
+def test_a_grid_from_the_command_line_to_the_table(toy, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = ["run_table", "--backbones", "backbone", "--sets", "toy", "--scale", "smoke", "--results", "results"]
+    monkeypatch.setattr(sys, "argv", words)
+    run_table.main()
+    text = (toy / "results" / "table.md").read_text()
+    assert "| third | 0 | 100.0 | 100.0 | - |" in text
+    words[2] = "missing"
+    told = subprocess.run(
+        [sys.executable, "-m", "examples.transfer.evaluate", "--backbone", "missing", "--sets", "toy"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert told.stderr == (
+        "evaluate.py: 'missing' is no folder of a run, no checkpoint and no network that timm knows\n"
+    )
+    with pytest.raises(SystemExit, match="failed:\n--backbone missing"):
+        run_table.main()
+
+
+def test_the_table_has_gains_over_the_control(tmp_path):
+    """Numbers are made up to test the table's arithmetic, and nothing else."""
+    origin = {"machine": "a CPU, no GPU", "commit": "abc1234", "date": "2026-01-01"}
+    scores = {("third", 0): (0.4, 0.6), ("third", 1): (0.5, 0.5), ("idaa", 0): (0.5, 0.6), ("idaa", 1): (0.6, 0.6)}
+    for i, ((view, seed), (one, two)) in enumerate(scores.items()):
+        about = {"name": f"{i}", "view": view, "seed": seed, "data": "cifar10", "method": "simclr", "eps": 0.1}
+        measured = {"a": one, "b": two}
+        parts = {name: {"score": s, "train": 30, "validation": 10} for name, s in measured.items()}
+        run = {"run": origin, "config": {"scale": "small"}, "backbone": about, "sets": parts}
+        (tmp_path / f"{i}.json").write_text(json.dumps(run))
+    report.write(tmp_path)
+    text = (tmp_path / "table.md").read_text()
+    assert "| a (40 images) | b (40 images) |" in text
+    assert "| third | 0 1 | 45.0 ± 7.1 | 55.0 ± 7.1 | 50.0 ± 0.0 | - |" in text
+    assert "| idaa, eps 0.1 | 0 1 | 55.0 ± 7.1 | 60.0 ± 0.0 | 57.5 ± 3.5 | +7.5 ± 3.5 |" in text
+
+
+def test_the_size_of_images_is_the_backbones():
+    of = lambda **config: evaluate.own_size(types.SimpleNamespace(config=config, name="run"))  # noqa: E731
+    assert of(data="cifar100", image_size=0) == 32
+    assert of(data="eurosat", image_size=48) == 48
+    with pytest.raises(ValueError, match="say --image-size"):
+        of(data="eurosat", image_size=0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import estimate
 from benchmarks.harness import table
+from examples.detection import report as coco
 from examples.semi import report as semi
 from examples.shared.table import read_runs
 from examples.transfer.sets import MEAN_PER_CLASS, PAPERS
@@ -47,6 +48,29 @@ def transfer() -> str:
     return table(["set", "accuracy", "here"], lines)
 
 
+AUGMENTATION = {
+    "crop 0.08": "The paper's random augmentation",
+    "crop 0.4": "Crops from 0.4 of the area and flips alone",
+}
+
+
+def transfer_small() -> str:
+    """What was run at small scale, a table for each random augmentation of the backbones."""
+    page = RESULTS / "transfer" / "table.md"
+    parts = []
+    for crop, name in AUGMENTATION.items():
+        heading = next(
+            line for line in page.read_text().splitlines() if line.startswith("## ") and f", {crop}, " in line
+        )
+        parts += [f"{name}:", section(page, heading)]
+    return "\n\n".join(parts)
+
+
+def detection() -> str:
+    """The paper's rows on COCO and others', with the commands."""
+    return coco.beside_the_paper(read_runs(RESULTS / "detection"))
+
+
 def imagenet() -> str:
     """SimSiam on ImageNet."""
     lines = []
@@ -78,6 +102,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "paper-ssl": lambda: section(RESULTS / "ssl" / "table.md", "## Beside the paper"),
     "paper-fixmatch": fixmatch,
     "paper-transfer": transfer,
+    "transfer-small": transfer_small,
+    "paper-detection": detection,
     "paper-imagenet": imagenet,
     "paper-hours": hours,
     "semi-small": lambda: section(RESULTS / "semi" / "table.md", "## cifar10, 400 labels, --scale small"),

@@ -7,6 +7,7 @@ import pytest
 import report
 
 from benchmarks import bench_report, estimate, identity_report, tables
+from examples.detection import report as detection_report
 from examples.semi import report as semi_report
 from examples.transfer import report as transfer_report
 
@@ -69,7 +70,9 @@ def test_the_page_of_experiments_is_that_of_its_results(tmp_path):
     assert written == tables.SSL.read_text(), "run python examples/ssl/report.py benchmarks/results/ssl"
 
 
-@pytest.mark.parametrize("module", [semi_report, transfer_report], ids=["semi", "transfer"])
+@pytest.mark.parametrize(
+    "module", [detection_report, semi_report, transfer_report], ids=lambda m: m.__name__.split(".")[1]
+)
 def test_the_pages_of_examples_are_those_of_their_results(module, tmp_path):
     name = module.__name__.split(".")[1]
     folder = copy_of(name, tmp_path)

@@ -1,4 +1,4 @@
-"""A picture of what a detector finds: above the annotation, below its own boxes and masks.
+"""A picture of what a detector finds: above the annotation, below its own masks or, of Faster R-CNN, boxes.
 
     python -m examples.detection.picture runs/detection/RUN OUT.png 0 7 12
 
@@ -25,14 +25,16 @@ SURE = 0.5  # of what is found, the scores that are shown
 COLOURS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#fabed4")
 
 
-def draw(image: Tensor, boxes: Tensor, masks: Tensor | None, texts: list[str] | None = None) -> Tensor:
-    """An image (3, H, W), uint8, with boxes (n, 4) and masks (n, H, W) of objects, each in a colour of its own."""
+def draw(image: Tensor, boxes: Tensor, masks: Tensor | None) -> Tensor:
+    """An image (3, H, W), uint8, with masks (n, H, W) of objects or else their boxes (n, 4), each in its colour."""
     colours = [COLOURS[i % len(COLOURS)] for i in range(len(boxes))]
     if not colours:
         return image
-    if masks is not None:
-        return draw_segmentation_masks(image, masks.bool(), alpha=0.6, colors=colours)
-    return draw_bounding_boxes(image, boxes, texts, colors=colours, width=2)
+    if masks is None:
+        return draw_bounding_boxes(image, boxes, colors=colours, width=2)
+    for mask, colour in zip(masks.bool(), colours, strict=True):  # at once, they would be black where they overlap
+        image = draw_segmentation_masks(image, mask, alpha=0.6, colors=colour)
+    return image
 
 
 def main(folder: Path, out: Path, places: list[int]) -> None:
@@ -54,7 +56,7 @@ def main(folder: Path, out: Path, places: list[int]) -> None:
     size = [config.test_size] * 2
     tiles = [F.center_crop(picture, size) for picture in above + below]
     grid = make_grid(torch.stack(tiles), nrow=len(chosen), padding=6, pad_value=255)
-    small = F.to_pil_image(grid).quantize(96)  # few colours: a small file
+    small = F.to_pil_image(grid).quantize(128)  # few colours: a small file
     write_whole(out, lambda stream: small.save(stream, format="PNG", optimize=True))
 
 

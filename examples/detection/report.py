@@ -18,6 +18,13 @@ from .config import configure
 
 METRICS = {"box_AP": "box AP", "box_AP50": "AP50", "box_AP75": "AP75"}
 METRICS |= {"mask_AP": "mask AP", "mask_AP50": "mask AP50", "mask_AP75": "mask AP75"}
+PLANNED = ("scratch", "simclr, none", "simclr, third", "simclr, idaa-grad")
+GRID = (
+    "A row that says not run takes about four minutes of a core for each seed: `python -m examples.detection.run_table "
+    '--scale small --seeds 0 1 2 --backbones "runs/ssl/simclr-none-cifar10-small-s{seed}" '
+    '"runs/ssl/simclr-third-cifar10-small-s{seed}" "runs/ssl/simclr-idaa-grad-cifar10-small-s{seed}"`, after '
+    "examples/ssl/run_table.py has made these."
+)
 IMAGENET = "SSL-RUN"
 
 
@@ -43,8 +50,8 @@ PUBLISHED = (
     Published("fpn", "MoCo", 39.4, 35.6, "InfoMin", f"--backbone {IMAGENET}"),
     Published("fpn", "InfoMin", 40.6, 36.7, "InfoMin", f"--backbone {IMAGENET}"),
 )
-# Eight V100 at detectron2's seconds for an iteration of 16 images, 0.584 and 0.261 by its model zoo.
-HOURS = {"c4": 8 * 0.584 * 90_000 / 3600, "fpn": 8 * 0.261 * 90_000 / 3600}
+# Eight V100 at detectron2's seconds for an iteration of 16 images, 0.58 and 0.26 by its model zoo, rounded here.
+HOURS = {"c4": 8 * 0.58 * 90_000 / 3600, "fpn": 8 * 0.26 * 90_000 / 3600}
 ABOUT = (
     "Average precision in per cent after the last iteration, mean ± standard deviation over seeds, on all images of "
     "val/ unless the settings say otherwise. `training, s` is processor time where there is no GPU. The JSON of each "
@@ -81,17 +88,19 @@ def seconds(run: Run) -> float:
     return sum(row["cpu_seconds" if "no GPU" in run["run"]["machine"] else "seconds"] for row in run["log"])
 
 
-def measured(runs: list[Run]) -> str:
-    """The table of one set, scale, model and neck."""
+def measured(runs: list[Run], planned: tuple[str, ...] = ()) -> str:
+    """The table of one set, scale, model and neck; of ``planned`` backbones also those that were not run."""
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: (settings(run), start_of(run) != "scratch", run["config"]["seed"])):
         groups.setdefault((start_of(run), settings(run)), []).append(run)
-    names = [name for name in METRICS if name in runs[0]["metrics"]]
+    names = [name for name in METRICS if not runs or name in runs[0]["metrics"]]
     lines = []
     for (start, other), same in groups.items():
         seeds = " ".join(str(run["config"]["seed"]) for run in same)
         numbers = [spread([run["metrics"][name] for run in same]) for name in names]
         lines.append([start, other, seeds, *numbers, spread([seconds(run) for run in same], 1, ".0f")])
+    missing = [start for start in planned if (start, "") not in groups]
+    lines += [[start, "", *["not run"] * (len(names) + 2)] for start in missing]
     header = ["backbone", "settings", "seeds", *(METRICS[name] for name in names), "training, s"]
     return markdown(header, lines)
 
@@ -117,7 +126,15 @@ def write(results: Path) -> None:
     """table.md in the folder of the JSONs."""
     runs = read_runs(results)
     parts = ["# Results of examples/detection", ABOUT]
-    for (data, scale, model, neck), group in sorted(grouped(runs, "data", "scale", "model", "neck").items()):
+    groups = grouped(runs, "data", "scale", "model", "neck")
+    small = groups.pop(("nuclei", "small", "mask", "fpn"), [])
+    parts += [
+        "## nuclei, mask, fpn, --scale small",
+        measured(small, PLANNED),
+        GRID,
+        *([origins(small)] if small else []),
+    ]
+    for (data, scale, model, neck), group in sorted(groups.items()):
         parts += [f"## {data}, {model}, {neck}, --scale {scale}", measured(group), origins(group)]
     parts += ["## Beside the paper", BESIDE, beside_the_paper(runs)]
     (results / "table.md").write_text("\n\n".join(parts) + "\n")

@@ -91,7 +91,8 @@ def test_one_epoch_lowers_the_loss(method, view, options, untrained, tmp_path):
         0.02 if view == "hvp" else 0.05
     )  # it learns from what it finds hard
     assert (row["extra_loss"] == row["loss"]) == (view in ("none", "hvp"))
-    assert result["attack"].get("attacked", 0) == (images if view in ("clae", "idaa", "idaa-grad") else 0)
+    attacked = {"clae": 1, "idaa": 1, "idaa-grad": 1, "idaa-small": 2}.get(view, 0)  # views of each image
+    assert result["attack"].get("attacked", 0) == attacked * images
     assert result["config"]["method"] == method
     assert "out" not in result["config"]
 
@@ -237,9 +238,12 @@ def test_a_fresh_clone_without_a_network_is_told_what_to_do(tmp_path):
 def test_what_cannot_be_combined(capsys):
     for wrong, message in (
         (
-            ["--view", "idaa-grad", "--pair", "replace"],
-            "--pair replace and --attacked x3 are for --view idaa and clae, not idaa-grad",
+            ["--view", "third", "--pair", "replace"],
+            "--pair replace is for --view idaa and clae and idaa-grad, not third",
         ),
+        (["--view", "idaa-grad", "--attacked", "x3"], "--attacked x3 is for --view idaa and clae, not idaa-grad"),
+        (["--view", "idaa", "--pair", "both", "--no-dual-bn"], "--pair both is for --view idaa-grad, not idaa"),
+        (["--view", "idaa-grad", "--pair", "both"], "no view is left for the clean batch norms; add --no-dual-bn"),
         (["--data", "pictures"], "no VAE is shipped for 'pictures'"),
         (["--method", "dino"], "invalid choice: 'dino'"),
     ):

@@ -145,8 +145,15 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
         config.weights = WEIGHTS.get(config.data, "")
     axes = (config.method, config.view, Path(config.data).stem, config.scale, f"s{config.seed}")
     config.out = config.out or f"runs/ssl/{run_name(axes, said, ('method', 'view', 'data', 'scale', 'seed', *PLACE))}"
-    if (config.pair == "replace" or config.attacked == "x3") and config.view not in ("idaa", "clae", "idaa-grad"):
-        parser.error(f"--pair replace and --attacked x3 are for --view idaa and clae, not {config.view}")
+    for option, views in (
+        (config.attacked == "x3" and "--attacked x3", ("idaa", "clae")),
+        (config.pair == "replace" and "--pair replace", ("idaa", "clae", "idaa-grad")),
+        (config.pair == "both" and "--pair both", ("idaa-grad",)),
+    ):
+        if option and config.view not in views:
+            parser.error(f"{option} is for --view {' and '.join(views)}, not {config.view}")
+    if config.pair == "both" and config.dual_bn:
+        parser.error("with --pair both no view is left for the clean batch norms; add --no-dual-bn")
     if config.view in OF_VAE and not config.weights:
         parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")
     return config

@@ -11,9 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from examples.shared.backbones import build_backbone
 from idaa_transforms.autoencoders import ConvVAE
 
-TERAFLOPS = (
-    40.0  # of bfloat16 that such networks get out of a card of the class of an A100, kernels and waiting included
-)
+# Of bfloat16, that such networks get out of a card of the class of an A100, kernels and waiting included.
+TERAFLOPS = 40.0
 # Passes forward for one image of a step, a pass back being two: two views learn (6); a further one learns too (3), and
 # an attack goes forward and back once more (3), or back alone where it has the step's gradient (2).
 PASSES = {"none": 6, "third": 9, "clae": 12, "idaa": 12, "idaa-grad": 11}

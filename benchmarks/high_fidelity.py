@@ -68,6 +68,13 @@ class TAEF2(nn.Module):
         self.decoder = nn.Sequential(*layers, Block(False), nn.Conv2d(64, 3, 3, padding=1))
 
 
+def taef2(file: Path) -> Wrapped:
+    """It, with its weights, as an autoencoder."""
+    network = TAEF2().eval()
+    network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
+    return Wrapped(network.encoder, network.decoder, factor=8)
+
+
 @torch.no_grad()
 def measure(name: str, codec: Codec, x: Tensor, size: int, eps: float = 0.1) -> dict[str, float | str | int]:
     """One row: reconstruction, residual, and what delta = eps * sd(z) * random signs moves."""
@@ -94,11 +101,9 @@ def main() -> None:
     """Measure, save, print."""
     data, weights = sys.argv[1:]
     x = load_images(data).test[:1000].float() / 255
-    network = TAEF2().eval()
-    network.load_state_dict({key: value.float() for key, value in load_file(weights).items()})
-    taef2 = Codec(Wrapped(network.encoder, network.decoder, factor=8), None, None)
+    wide = Codec(taef2(Path(weights)), None, None)
     rows = [measure(name, Codec(hub.load(name)[0], None, None), x, 32) for name in ("cifar10-vae",)]
-    rows += [measure("TAEF2", taef2, x, 32), measure("TAEF2", taef2, x[:100], 256)]
+    rows += [measure("TAEF2", wide, x, 32), measure("TAEF2", wide, x[:100], 256)]
     file = harness.save("high-fidelity", {"data": Path(data).name, "weights": Path(weights).name, "eps": 0.1}, rows)
     header = ["autoencoder", "images", "PSNR, dB", "latent / image numbers", "energy in R", "moved by delta = 0.1 sd"]
     lines = []

@@ -16,40 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from benchmarks import harness, judges
-from benchmarks.high_fidelity import TAEF2
-from benchmarks.small_vae import at_gain
-from idaa_transforms import CLAETransform, IDAATransform, hub, objectives
-from idaa_transforms.autoencoders import Wrapped
-from idaa_transforms.measure.identity import IdentityMeter
+from benchmarks.high_fidelity import taef2
+from benchmarks.small_vae import at_gain, at_one_eps
+from idaa_transforms import CLAETransform, IDAATransform, hub
 from idaa_transforms.training.data import load_images
 
 GAINS = (0.1, 0.2)
 
 
-def taef2(file: Path) -> Wrapped:
-    """TAEF2 as an autoencoder."""
-    network = TAEF2().eval()
-    network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
-    return Wrapped(network.encoder, network.decoder, factor=8)
-
-
 def measure(make: Any, first: float, x: Tensor, embed: Any, judge: nn.Module) -> dict[str, Any]:
     """A row for each eps, from ``first`` on, and the share of classes kept at equal hardness."""
     rows: list[dict[str, float]] = []
-    while not rows or rows[-1]["gain"] < max(GAINS):
-        eps = rows[-1]["eps"] * 2 if rows else first
-        aug, meter = make(eps), IdentityMeter(judge, logits=True)
-        for images in x.split(125):
-            with torch.no_grad():
-                loss_fn = objectives.simclr(embed, embed(images.flip(-1)))
-            found = aug.explain(images, loss_fn=loss_fn)
-            meter.update(images, found.views, losses=(found.loss_before, found.loss_after))
-        rows.append({"eps": eps} | {name: meter.compute()[name] for name in ("gain", "l2", "prediction_kept")})
-        if len(rows) > 9:
+    for eps in (first * 2**i for i in range(10)):
+        batches = ((images, None) for images in x.split(125))
+        rows.append({"eps": eps} | at_one_eps(make(eps), batches, embed, judge, "prediction_kept"))
+        if rows[-1]["gain"] >= max(GAINS):
             break
     return {"rows": rows, "at_gain": {str(gain): at_gain(rows, "prediction_kept", gain) for gain in GAINS}}
 

@@ -10,6 +10,7 @@ view by grad= at B = 128, in milliseconds. Writes results/small-vae.json.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +34,28 @@ def at_gain(rows: list[dict[str, float]], key: str, gain: float) -> float:
     return float(np.interp(gain, gains, [1.0, *(row[key] for row in rows)]))
 
 
+def at_one_eps(
+    aug: Any, batches: Iterable[tuple[Tensor, Tensor | None]], embed: Any, judge: nn.Module, key: str
+) -> dict[str, float]:
+    """How much views of all batches, images and labels if the ``judge`` needs them, raise NT-Xent against the flipped
+    image, how far they are from x, and the judge's ``key``."""
+    meter = IdentityMeter(judge, logits=key != "retrieved")
+    for images, truth in batches:
+        with torch.no_grad():
+            loss_fn = objectives.simclr(embed, embed(images.flip(-1)))
+        found = aug.explain(images, loss_fn=loss_fn)
+        losses = found.loss_before, found.loss_after
+        meter.update(images, found.views, labels=truth if meter.logits else None, losses=losses)
+    return {name: meter.compute()[name] for name in ("gain", "l2", key)}
+
+
 def measure(weights: str, x: Tensor, labels: Tensor, embed: Any, judge: nn.Module, key: str) -> dict[str, Any]:
     """The judge's ``key`` for each eps, and at equal hardness."""
     rows = []
     for eps in EPS:
-        aug, meter = IDAATransform.from_pretrained(weights, eps), IdentityMeter(judge, logits=key == "label_kept")
-        for images, truth in zip(x.split(250), labels.split(250), strict=True):
-            with torch.no_grad():
-                loss_fn = objectives.simclr(embed, embed(images.flip(-1)))
-            found = aug.explain(images, loss_fn=loss_fn)
-            meter.update(
-                images,
-                found.views,
-                labels=truth if meter.logits else None,
-                losses=(found.loss_before, found.loss_after),
-            )
-        rows.append({"eps": eps} | {name: meter.compute()[name] for name in ("gain", "l2", key)})
+        aug = IDAATransform.from_pretrained(weights, eps)
+        batches = zip(x.split(250), labels.split(250), strict=True)
+        rows.append({"eps": eps} | at_one_eps(aug, batches, embed, judge, key))
     return {"judge": key, "rows": rows, "at_gain": {str(gain): at_gain(rows, key, gain) for gain in GAINS}}
 
 

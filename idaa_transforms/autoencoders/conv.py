@@ -131,11 +131,10 @@ class ConvVAE(nn.Module):
         self.mean, self.std = tuple(map(float, mean)), tuple(map(float, std))
         self.latent_scale, self.beta = float(latent_scale), float(beta)
 
-        if spatial and latent_dim % (count := math.prod(n // 2**depth for n in size)):
-            raise ValueError(f"latent_dim={latent_dim} does not fill {count} places evenly; use a multiple of them")
-
         stages = [channels, *(width // 2**k for k in reversed(range(depth)))]
         sizes = [tuple(n // 2**k for n in size) for k in range(depth + 1)]
+        if spatial and latent_dim % (count := math.prod(sizes[-1])):
+            raise ValueError(f"latent_dim={latent_dim} does not fill {count} places evenly; use a multiple of them")
         norm = [NORM[axes](width)] if self.bottleneck_norm else []
 
         self.encoder = nn.Sequential(

@@ -137,20 +137,20 @@ def idaa(
     latent = latent.to(torch.promote_types(latent.dtype, torch.float32))
     delta = ball.start(latent, start, generator)
     finite = torch.ones(len(x), dtype=torch.bool, device=x.device)
+    gradient, slope = grad, None if grad is None else back(grad)
     for step in range(steps):
         with torch.enable_grad():
             image = decode(latent + unit * delta.requires_grad_())
         if step == 0:
             decoded = image.detach() if start == "zero" else decode(latent)
             split = Split(x, decode, up, latent, unit, decoded, clip)
-        if loss_fn is None:
-            gradient = grad
-        else:  # at x itself, where the first step starts from zero
+        if loss_fn is not None:  # at x itself, where the first step starts from zero
             here = clamped(x, clip).to(x.dtype) if step == 0 and start == "zero" else split.compose(image.detach())
             gradient = input_gradient(loss_fn, here)
+            slope = back(gradient)
         if step == 0:
             first = gradient
-        (direction,) = torch.autograd.grad(image, delta, back(gradient).to(image))  # type: ignore[arg-type]
+        (direction,) = torch.autograd.grad(image, delta, slope.to(image))  # type: ignore[union-attr]
         finite &= direction.isfinite().flatten(1).all(1)
         direction = _where(finite, direction, torch.zeros_like(direction))
         if step == 0 and target_gain is not None:

@@ -13,7 +13,7 @@ import evaluate
 import numpy as np
 import pytest
 import torch
-from config import VIEWS, configure
+from config import configure
 from conftest import tiny_vae
 from methods import METHODS
 from network import Model
@@ -21,6 +21,7 @@ from torch import distributed, nn
 from train import learning_rate, train
 
 from examples.shared.parallel import synchronise
+from examples.shared.views import VIEWS
 from idaa_transforms import IDAATransform
 from idaa_transforms.util.sample import cifar10_sample
 

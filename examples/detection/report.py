@@ -7,12 +7,11 @@ run_table.py does this after each cell.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.shared.table import Run, grouped, markdown, origins, read_runs, spread
+from examples.shared.table import Run, clock, grouped, markdown, origins, read_runs, spread, told
 
 from .config import configure
 
@@ -78,14 +77,12 @@ def settings(run: Run) -> str:
     config = run["config"]
     axes = ["--scale", config["scale"], "--data", config["data"], "--neck", config["neck"], "--model", config["model"]]
     usual = vars(configure(axes))
-    aside = ("seed", "backbone", "scratch", "bf16")
-    differ = {k: v for k, v in config.items() if k not in aside and json.dumps(v) != json.dumps(usual[k])}
-    return ", ".join(f"{name} {value}" for name, value in differ.items())
+    return told(config, usual, ("backbone", "scratch"))
 
 
 def seconds(run: Run) -> float:
-    """Training time: the clock's on a GPU, the processor's where there is none."""
-    return sum(row["cpu_seconds" if "no GPU" in run["run"]["machine"] else "seconds"] for row in run["log"])
+    """Training time, by the clock that counts."""
+    return sum(row[f"{clock(run)}seconds"] for row in run["log"])
 
 
 def measured(runs: list[Run], planned: tuple[str, ...] = ()) -> str:

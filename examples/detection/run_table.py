@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from examples.shared.grid import RESULTS, own_and_rest, run_cell, run_grid
+from examples.shared.grid import RESULTS, own_and_rest, run_grid
 
 from . import report
 from .config import SCALES, configure
@@ -31,11 +31,6 @@ def cells(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
     ]
 
 
-def run(arguments: list[str], results: Path) -> bool:
-    """Train and evaluate one cell unless it is done."""
-    return run_cell(["-m", "examples.detection.train"], arguments, Path(configure(arguments).out), results)
-
-
 def main() -> None:
     """Run, report after each cell; a cell that fails is named and does not stop the others."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,11 +41,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS / "detection", help="folder of the JSONs and the table")
     own, rest = own_and_rest(sys.argv[1:])
     args = parser.parse_args(own)
-    run_grid(
-        cells(args, rest),
-        lambda cell: run(cell, args.results),
-        lambda: any(args.results.glob("*.json")) and report.write(args.results),
-    )
+    program = ["-m", "examples.detection.train"]
+    run_grid(cells(args, rest), program, lambda cell: configure(cell).out, args.results, report.write)
 
 
 if __name__ == "__main__":

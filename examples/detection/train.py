@@ -12,9 +12,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,8 @@ from torchvision.models.detection import FasterRCNN
 from tqdm import tqdm
 
 from examples.shared.parallel import average_gradients
-from examples.shared.runs import read_log, resume, write_result
-from idaa_transforms.training.run import load_checkpoint, log_row, own_device, processes, save_whole
+from examples.shared.runs import decaying, hours, now, read_log, resume, save, set_up, since, write_result
+from idaa_transforms.training.run import load_checkpoint, log_row
 from idaa_transforms.util.provenance import provenance
 
 from .coco import Coco, check_same, read
@@ -55,15 +53,10 @@ def learning_rate(config: Config, step: int) -> float:
 
 
 def make_optimiser(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    """Weights decay; biases, and scales and shifts of norms, do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-    ]
+    """By the settings; see :func:`decaying`."""
     if config.optimiser == "adamw":
-        return torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(decaying(model), config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(decaying(model), config.lr, momentum=0.9, weight_decay=config.weight_decay)
 
 
 def update(
@@ -95,12 +88,7 @@ def update(
 def train(config: Config) -> dict[str, Any]:
     """Train, evaluate in the end, and return what result.json holds; {} if stopped before."""
     origin = provenance()  # now, while the code that runs is the code that is there
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = own_device(config.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    rank, world = processes(device)
+    rank, world = set_up(config)
     if (config.batch_size // config.pass_size) % world:
         raise ValueError(
             f"an iteration has {config.batch_size // config.pass_size} forward passes (--batch-size over --pass-size), "
@@ -114,15 +102,13 @@ def train(config: Config) -> dict[str, Any]:
 
     folder, rows = Path(config.out), math.ceil(config.total / config.every)
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, first, spent = folder / "checkpoint.pt", 0, {"seconds": 0.0, "cpu_seconds": 0.0}
-    state = {"model": model, "optimiser": optimiser}
-    if checkpoint.exists():
-        first, spent = resume(checkpoint, config, state, PLACE)
+    checkpoint, state = folder / "checkpoint.pt", {"model": model, "optimiser": optimiser}
+    first, spent = resume(checkpoint, config, state, PLACE)
     last = max(first, min(rows, config.stop_after or rows))
     bar = tqdm(total=config.total, initial=min(config.total, first * config.every), unit="step", disable=rank > 0)
     for row in range(first, last):
         begin, end = row * config.every, min(config.total, (row + 1) * config.every)
-        sums, started, cpu = torch.zeros(len(LOSSES), device=config.device), time.perf_counter(), time.process_time()
+        sums, started = torch.zeros(len(LOSSES), device=config.device), now()
         model.train()
         part = slice(rank, None, world)
         stream = passes(data, images, config, begin, end, part)
@@ -134,13 +120,12 @@ def train(config: Config) -> dict[str, Any]:
         losses = dict(zip(LOSSES, (sums / (end - begin) / world).tolist(), strict=True))
         if not all(map(math.isfinite, losses.values())):
             raise RuntimeError(f"a loss is not finite after {end} iterations ({losses}); lower --lr")
-        took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+        took = since(started)
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
             about = {"epoch": row + 1, "iterations": end, "loss": sum(losses.values()), **losses}
             log_row(folder / "log.csv", about | {"lr": learning_rate(config, end - 1), **took})
-            parts = {name: part.state_dict() for name, part in state.items()}
-            save_whole(parts | {"config": asdict(config), "epoch": row + 1, "spent": spent}, checkpoint)
+            save(checkpoint, config, state, row + 1, spent)
             bar.set_description(f"loss {about['loss']:.3f}")
         if world > 1:
             distributed.barrier()
@@ -150,8 +135,7 @@ def train(config: Config) -> dict[str, Any]:
     metrics = evaluate(model, test, tested, config.device, config.detections, config.masks)
     if rank:
         return {}
-    hours = {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
-    seen = {"processes": world, **hours, "images": {"train": len(images), "test": len(tested)}}
+    seen = {"processes": world, **hours(spent), "images": {"train": len(images), "test": len(tested)}}
     seen |= {"backbone": {} if config.scratch else backbone.config, "metrics": metrics}
     return write_result(folder, origin, config, PLACE, **seen, log=read_log(folder / "log.csv"))
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import torch
 
 from examples.shared.options import command_line, run_name
+from examples.shared.views import WEIGHTS
 from idaa_transforms.util.precision import use_bfloat16
 
 
@@ -62,7 +63,6 @@ class Config:
 
 
 VIEWS = get_args(get_type_hints(Config)["view"])
-WEIGHTS = {"cifar10": "cifar10-vae", "cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}
 # What decides nothing but where and how fast.
 PLACE = ("out", "root", "download", "device", "threads", "stop_after")
 AXES = ("view", "data", "labels", "scale", "seed")

@@ -5,12 +5,11 @@ python -m examples.semi.report benchmarks/results/semi
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
 
-from examples.shared.table import Run, grouped, markdown, origins, read_runs, spread
+from examples.shared.table import Run, all_else, clock, grouped, markdown, origins, read_runs, spread, told
 
 from .config import VIEWS, configure
 
@@ -34,14 +33,12 @@ def settings(run: Run) -> str:
     """What a run was told beyond view, data, labels, scale and seed."""
     config = run["config"]
     usual = vars(configure([f"--{name}={config[name]}" for name in ("view", "data", "labels", "scale")]))
-    usual["bf16"] = config["bf16"]  # what is usual there is up to the machine that makes the table
-    differ = {k: v for k, v in config.items() if k != "seed" and json.dumps(v) != json.dumps(usual[k])}
-    return ", ".join(f"{name} {value}" for name, value in differ.items())
+    return told(config, usual)
 
 
-def all_else(run: Run) -> str:
-    """Everything in the config but what is of attacks, the seed included."""
-    return json.dumps({k: v for k, v in run["config"].items() if k not in OF_ATTACKS}, sort_keys=True)
+def of_control(run: Run) -> str:
+    """What a run shares with its control, the seed included."""
+    return all_else(run["config"], OF_ATTACKS)
 
 
 def measured(runs: list[Run]) -> str:
@@ -49,17 +46,16 @@ def measured(runs: list[Run]) -> str:
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda r: (settings(r), VIEWS.index(r["config"]["view"]), r["config"]["seed"])):
         groups.setdefault((run["config"]["view"], settings(run)), []).append(run)
-    control = {all_else(run): run["metrics"]["accuracy"] for run in runs if run["config"]["view"] == "third"}
-    key = "cpu_hours" if "no GPU" in runs[0]["run"]["machine"] else "hours"
+    control = {of_control(run): run["metrics"]["accuracy"] for run in runs if run["config"]["view"] == "third"}
     lines = []
     for (view, other), same in groups.items():
-        known = [run for run in same if view != "third" and all_else(run) in control]
-        gains = [run["metrics"]["accuracy"] - control[all_else(run)] for run in known]
+        known = [run for run in same if view != "third" and of_control(run) in control]
+        gains = [run["metrics"]["accuracy"] - control[of_control(run)] for run in known]
         line = [view, other, " ".join(str(run["config"]["seed"]) for run in same)]
         line += [spread([run["metrics"][name] for run in same]) for name in ("accuracy", "accuracy_without_average")]
         line += [spread(gains, sign="+") if gains else "-"]
         line += [spread([run["log"][-1][name] for run in same]) for name in ("sure", "right")]
-        lines.append([*line, f"{3600 * statistics.mean(run[key] for run in same):.0f}"])
+        lines.append([*line, format(3600 * statistics.mean(run[f"{clock(run)}hours"] for run in same), ".0f")])
     lines += [[view, "", *["not run"] * 7] for view in VIEWS if (view, "") not in groups]
     header = ["view", "settings", "seeds", "accuracy", "without average", "over third", "sure", "right of these"]
     return markdown([*header, "training, s"], lines)

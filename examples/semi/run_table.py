@@ -14,7 +14,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from examples.shared.grid import RESULTS, own_and_rest, run_cell, run_grid
+from examples.shared.grid import RESULTS, own_and_rest, run_grid
 
 from . import report
 from .config import SCALES, VIEWS, configure
@@ -35,11 +35,8 @@ def main() -> None:
         ["--view", view, "--scale", args.scale, *labels, "--seed", str(seed), *rest]
         for seed, labels, view in itertools.product(args.seeds, some, args.views)
     ]
-
-    def run(cell: list[str]) -> bool:
-        return run_cell(["-m", "examples.semi.train"], cell, Path(configure(cell).out), args.results)
-
-    run_grid(cells, run, lambda: any(args.results.glob("*.json")) and report.write(args.results))
+    program = ["-m", "examples.semi.train"]
+    run_grid(cells, program, lambda cell: configure(cell).out, args.results, report.write)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,9 @@ from torch import Tensor, distributed
 from tqdm import tqdm
 
 from examples.shared.images import labelled_images
-from examples.shared.runs import read_log, resume, write_result
+from examples.shared.runs import decaying, hours, now, read_log, resume, save, set_up, since, write_result
 from idaa_transforms.training.data import Images
-from idaa_transforms.training.run import log_row, own_device, own_folder, processes, save_whole
+from idaa_transforms.training.run import log_row, own_folder
 from idaa_transforms.util.provenance import provenance
 
 from . import split
@@ -71,13 +69,6 @@ def accuracy(model: Model, data: Images) -> float:
     return right / len(data.test)
 
 
-def decays(config: Config, model: Model) -> list[dict[str, Any]]:
-    """Weights decay; biases and batch norms do not."""
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-
-
 def own_split(config: Config, labels: Tensor) -> Tensor:
     """The labelled rows: of ``--split``, or drawn by the seed."""
     rows = split.load(Path(config.split), labels) if config.split else split.draw(labels, config.labels, config.seed)
@@ -89,12 +80,7 @@ def own_split(config: Config, labels: Tensor) -> Tensor:
 def train(config: Config) -> dict[str, Any]:
     """Train, test after the last step, and return what result.json holds; {} if stopped before."""
     origin = provenance()  # now, while the code that runs is the code that is there
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = own_device(config.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    rank, world = processes(device)
+    rank, world = set_up(config)
     if config.batch_size % world:
         raise ValueError(f"--batch-size {config.batch_size} is no multiple of the {world} processes")
     data, folder = load_data(config), Path(config.out)
@@ -103,14 +89,15 @@ def train(config: Config) -> dict[str, Any]:
         torch.manual_seed(config.seed)
         model = Model(config, int(data.train_labels.max()) + 1, data.train.shape[-1]).to(config.device)
         average = Average(model, config.ema)
-        optimiser = torch.optim.SGD(decays(config, model), config.lr, momentum=0.9, nesterov=True)
+        optimiser = torch.optim.SGD(
+            decaying(model), config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+        )
         done = _epochs(config, data, labelled, model, average, optimiser, rank, world)
     if not done or rank:
         return {}
     spent, attacked = done
-    hours = {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
     metrics = {"accuracy": accuracy(average.model, data), "accuracy_without_average": accuracy(model, data)}
-    seen = {"processes": world, **hours, "attack": attacked, "metrics": metrics}
+    seen = {"processes": world, **hours(spent), "attack": attacked, "metrics": metrics}
     return write_result(folder, origin, config, PLACE, **seen, log=read_log(folder / "log.csv"))
 
 
@@ -125,10 +112,9 @@ def _epochs(
     world: int,
 ) -> tuple[dict[str, float], dict[str, Any]] | None:
     """Train to the end, or to ``stop_after``: None."""
-    folder, attack, spent = Path(config.out), make_attack(config, model), {"seconds": 0.0, "cpu_seconds": 0.0}
-    state, first = {"model": model, "ema": average.model, "optimiser": optimiser}, 0
-    if (folder / "checkpoint.pt").exists():
-        first, spent = resume(folder / "checkpoint.pt", config, state, PLACE)
+    folder, attack = Path(config.out), make_attack(config, model)
+    state = {"model": model, "ema": average.model, "optimiser": optimiser}
+    first, spent = resume(folder / "checkpoint.pt", config, state, PLACE)
     whole = math.ceil(config.steps / config.every)
     last = max(first, min(whole, config.stop_after or whole))
     bar = tqdm(total=config.steps, initial=min(config.steps, first * config.every), unit="step", disable=rank > 0)
@@ -140,7 +126,7 @@ def _epochs(
         model.train()
         todo = min(config.every, config.steps - epoch * config.every)
         sums: Tensor | float = 0.0
-        started, cpu = time.perf_counter(), time.process_time()
+        started = now()
         for i, batch in enumerate(batches(config, data, labelled, todo, torch.Generator().manual_seed(seed))):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(config.lr, epoch * config.every + i, config.steps)
@@ -152,13 +138,12 @@ def _epochs(
         row["right"] = row["right"] / row["sure"] if row["sure"] else 0.0  # of the labels that it was sure of
         if not all(map(math.isfinite, row.values())):
             raise RuntimeError(f"a loss is no number in epoch {epoch + 1} ({row}); lower --lr or --eps")
-        took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+        took = since(started)
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
             row = {"epoch": epoch + 1, **row, "accuracy": accuracy(average.model, data), **took}
             log_row(folder / "log.csv", row)
-            parts = {name: part.state_dict() for name, part in state.items()}
-            save_whole(parts | {"config": asdict(config), "epoch": epoch + 1, "spent": spent}, folder / "checkpoint.pt")
+            save(folder / "checkpoint.pt", config, state, epoch + 1, spent)
             split.save(folder / "split.json", labelled.tolist(), config.seed)
             bar.set_description(f"epoch {epoch + 1}: sure {row['sure']:.2f}, accuracy {row['accuracy']:.3f}")
         if world > 1:

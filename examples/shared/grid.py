@@ -39,12 +39,26 @@ def run_cell(program: list[str], arguments: list[str], folder: Path, results: Pa
     return done
 
 
-def run_grid(cells: Iterable[list[str]], run: Callable[[list[str]], bool], report: Callable[[], object]) -> None:
-    """Run the cells and report after each. One that fails is named in the end and does not stop the others."""
+def run_grid(
+    cells: Iterable[list[str]],
+    program: list[str],
+    folder: Callable[[list[str]], str],
+    results: Path,
+    report: Callable[[Path], object],
+) -> None:
+    """Run the cells and report after each. One that fails is named in the end and does not stop the others.
+
+    Args:
+        cells: arguments of ``program``, a list for each cell.
+        program, results: see :func:`run_cell`.
+        folder: of the run, from the arguments.
+        report: writes the table of ``results``, once there is one.
+    """
     failed = []
     for cell in cells:
-        if not run(cell):
+        if not run_cell(program, cell, Path(folder(cell)), results):
             failed.append(cell)
-        report()
+        if any(results.glob("*.json")):
+            report(results)
     if failed:
         sys.exit("failed:\n" + "\n".join(" ".join(cell) for cell in failed))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import table as markdown
 
-__all__ = ["Run", "grouped", "markdown", "origins", "read_runs", "spread"]
+__all__ = ["Run", "all_else", "clock", "grouped", "markdown", "origins", "read_runs", "spread", "told"]
 
 Run = dict[str, Any]
 
@@ -31,6 +32,25 @@ def grouped(runs: list[Run], *names: str) -> dict[tuple[Any, ...], list[Run]]:
     for run in runs:
         groups.setdefault(tuple(run["config"][name] for name in names), []).append(run)
     return groups
+
+
+def told(config: dict[str, Any], usual: dict[str, Any], aside: Iterable[str] = ()) -> str:
+    """What a run was told: where its ``config`` is not as ``usual``. The seed is ``aside``, and bf16, of which what is
+    usual is up to the machine that makes the table."""
+    aside = {"seed", "bf16", *aside}
+    differ = {k: v for k, v in config.items() if k not in aside and json.dumps(v) != json.dumps(usual[k])}
+    return ", ".join(f"{name} {value}" for name, value in differ.items())
+
+
+def all_else(config: dict[str, Any], but: Iterable[str]) -> str:
+    """Everything in a ``config`` ``but`` some settings, as one word: the same for a run and for its control."""
+    return json.dumps({name: value for name, value in config.items() if name not in {*but}}, sort_keys=True)
+
+
+def clock(run: Run) -> str:
+    """What stands before ``seconds`` and ``hours`` that count: on a GPU the clock's, which stand alone; elsewhere the
+    processor's, since other work may share it."""
+    return "cpu_" if "no GPU" in run["run"]["machine"] else ""
 
 
 def origins(runs: list[Run]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import torch
 from methods import METHODS
@@ -14,6 +14,7 @@ from idaa_transforms.util.precision import use_bfloat16
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # where examples.shared is found, wherever this is run
 from examples.shared.options import command_line, run_name
+from examples.shared.views import WEIGHTS, View
 
 
 @dataclass
@@ -27,9 +28,7 @@ class Config:
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
 
     # the view beside the two random ones
-    view: Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad", "idaa-small"] = (
-        "idaa"  # see README.md
-    )
+    view: View = "idaa"  # see README.md
     attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
     pair: Literal["add", "replace", "both"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2')
     share: float = 1.0  # of the images that get a hard view with --pair replace
@@ -38,9 +37,8 @@ class Config:
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
     clae_eps: float = 0.03  # of clae, in pixels of [0, 1]; the paper's .03 of normalised ones is about .006
-    eps_schedule: Literal["constant", "ramp", "uniform"] = (
-        "constant"  # ramp: from 0 to eps over the run; uniform: drawn for each image
-    )
+    # ramp: from 0 to eps over the run; uniform: drawn for each image
+    eps_schedule: Literal["constant", "ramp", "uniform"] = "constant"
     steps: int = 1
     step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
     anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
@@ -98,9 +96,7 @@ class Config:
         return whole, 2 if self.view in ("small", "idaa-small") else 0
 
 
-VIEWS = get_args(get_type_hints(Config)["view"])
 OF_VAE = ("latent", "idaa", "idaa-grad", "idaa-small")  # views that need one
-WEIGHTS = {"cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}  # of other data than CIFAR-10
 # What decides nothing but where and how fast.
 PLACE = ("out", "root", "download", "device", "threads", "compile", "stop_after")
 ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}

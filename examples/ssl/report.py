@@ -7,15 +7,15 @@ run_table.py does this after each cell.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
 
-from config import VIEWS, configure
+from config import configure
 from methods import METHODS
 
-from examples.shared.table import Run, grouped, markdown, origins, read_runs, spread
+from examples.shared.table import Run, all_else, clock, grouped, markdown, origins, read_runs, spread, told
+from examples.shared.views import VIEWS
 
 # Yang et al., ICML 2022: kNN on CIFAR-10 and CIFAR-100, linear on CIFAR-10 and CIFAR-100, per cent, mean of their runs,
 # each the best epoch on the test set. Ours is the last epoch.
@@ -63,23 +63,19 @@ def settings(run: Run) -> str:
     """What a run was told beyond method, view, data, scale and seed."""
     config = run["config"]
     usual = vars(configure([f"--{name}={config[name]}" for name in ("method", "view", "data", "scale")]))
-    usual["bf16"] = config["bf16"]  # what is usual there is up to the machine that makes the table
-    differ = {k: v for k, v in config.items() if k != "seed" and json.dumps(v) != json.dumps(usual[k])}
-    return ", ".join(f"{name} {value}" for name, value in differ.items())
+    return told(config, usual)
 
 
-def all_else(run: Run) -> str:
-    """Everything in the config but what is of attacks, the seed included."""
-    return json.dumps({name: value for name, value in run["config"].items() if name not in OF_ATTACKS}, sort_keys=True)
+def of_control(run: Run) -> str:
+    """What a run shares with its control, the seed included."""
+    return all_else(run["config"], OF_ATTACKS)
 
 
 def seconds(run: Run) -> list[float]:
-    """Training time up to the end of each epoch: the clock's on a GPU, the processor's where there is none, since
-    other work may share it."""
-    key = "cpu_seconds" if "no GPU" in run["run"]["machine"] else "seconds"
+    """Training time up to the end of each epoch, by the clock that counts."""
     total, ends = 0.0, []
     for row in run["log"]:
-        total += row[key]
+        total += row[f"{clock(run)}seconds"]
         ends.append(total)
     return ends
 
@@ -96,10 +92,10 @@ def measured(runs: list[Run]) -> str:
     """The table of one method, data and scale."""
     groups = variants(runs)
     plain = [seconds(run)[-1] / len(run["log"]) for run in groups.get(("none", ""), [])]
-    control = {all_else(run): run for run in runs if run["config"]["view"] == "third"}
+    control = {of_control(run): run for run in runs if run["config"]["view"] == "third"}
     lines = []
     for (view, other), same in groups.items():
-        pairs = [(run, control.get(all_else(run))) for run in same if view != "third"]
+        pairs = [(run, control.get(of_control(run))) for run in same if view != "third"]
         gains = [[r["metrics"][name] - c["metrics"][name] for r, c in pairs if c] for name in list(METRICS)[:2]]
         cost = [seconds(run)[-1] / len(run["log"]) for run in same]
         times = format(statistics.mean(cost) / statistics.mean(plain), ".2f") if plain else "-"
@@ -175,9 +171,8 @@ def plot(runs: list[Run], file: Path) -> None:
                 markersize=3.5,
                 label=f"{view} {other}".strip(),
             )
-    gpu = "no GPU" not in runs[0]["run"]["machine"]
     left.set(xlabel="epoch", ylabel="kNN accuracy on backbone features, %")
-    right.set(xlabel="seconds of training" + ("" if gpu else " (processor time)"))
+    right.set(xlabel="seconds of training" + (" (processor time)" if clock(runs[0]) else ""))
     for axis in (left, right):
         axis.grid(alpha=0.3)
     left.legend(fontsize=8)

@@ -19,10 +19,11 @@ from pathlib import Path
 import board
 import board_report
 import report
-from config import VIEWS, configure
+from config import configure
 from methods import METHODS
 
-from examples.shared.grid import RESULTS, own_and_rest, run_cell, run_grid
+from examples.shared.grid import RESULTS, own_and_rest, run_grid
+from examples.shared.views import VIEWS
 
 HERE = Path(__file__).parent
 
@@ -35,12 +36,6 @@ def cells(args: argparse.Namespace, rest: list[str]) -> list[list[str]]:
         ["--method", method, "--view", view, *(["--data", data] if data else []), *scale, "--seed", str(seed), *rest]
         for seed, data, method, view in grid
     ]
-
-
-def run(arguments: list[str], results: Path) -> bool:
-    """Train and evaluate one cell unless it is done."""
-    script = HERE.relative_to(Path.cwd()) if HERE.is_relative_to(Path.cwd()) else HERE
-    return run_cell([str(script / "train.py")], arguments, Path(configure(arguments).out), results)
 
 
 def main() -> None:
@@ -59,7 +54,8 @@ def main() -> None:
     results = args.results or RESULTS / ("ssl-board" if args.board else "ssl")
     grid = board.cells(args.board, args.arms, args.seeds, results) if args.board else cells(args, rest)
     write = board_report.write if args.board else report.write
-    run_grid(grid, lambda cell: run(cell, results), lambda: any(results.glob("*.json")) and write(results))
+    here = HERE.relative_to(Path.cwd()) if HERE.is_relative_to(Path.cwd()) else HERE
+    run_grid(grid, [str(here / "train.py")], lambda cell: configure(cell).out, results, write)
 
 
 if __name__ == "__main__":

@@ -72,12 +72,11 @@ def in_place(
     """Hard views in place of x1, for a share of the images: backward of loss(x', x2) alone."""
     loss, many = model.method.loss, round(model.config.share * len(x1))
     b, leaf = model(x2), x1[:many].detach().requires_grad_()
-    clean = loss(see(model, leaf), View(*(None if part is None else part[:many] for part in b)))
+    clean = loss(see(model, leaf), b.each(lambda part: part[:many]))
     (slope,) = torch.autograd.grad(clean, leaf, retain_graph=True)
     a = model(attack(leaf.detach(), grad=slope, eps=eps if isinstance(eps, float) else eps[:many]), hard=True)
     if many < len(x1):
-        pairs = zip(a, model(x1[many:]), strict=True)
-        a = View(*(None if one is None else torch.cat([one, two]) for one, two in pairs))
+        a = a.each(lambda *parts: torch.cat(parts), model(x1[many:]))
     total = loss(a, b)
     total.backward()
     return clean.detach(), total.detach(), [a.detach(), b.detach()]

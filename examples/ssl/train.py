@@ -14,8 +14,6 @@ import itertools
 import json
 import math
 import sys
-import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,9 @@ from torch import Tensor, distributed
 from tqdm import tqdm
 
 from examples.shared.images import labelled_images
-from examples.shared.runs import read_log, resume, write_result
+from examples.shared.runs import hours, now, read_log, resume, save, set_up, since, write_result
 from idaa_transforms.training.data import Images, batches, statistics
-from idaa_transforms.training.run import log_row, own_device, processes, save_whole
+from idaa_transforms.training.run import log_row
 from idaa_transforms.util.provenance import provenance
 
 
@@ -70,12 +68,7 @@ def make_optimiser(config: Config, model: Model) -> torch.optim.Optimizer:
 def train(config: Config) -> dict[str, Any]:
     """Train, evaluate after the last epoch, and return what result.json holds; {} if stopped before."""
     origin = provenance()  # now, while the code that runs is the code that is there
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = own_device(config.device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    rank, world = processes(device)
+    rank, world = set_up(config)
     data, folder = load_data(config), Path(config.out)
     steps = len(data.train) // config.batch_size
     total = round(config.epochs * steps)
@@ -92,10 +85,8 @@ def train(config: Config) -> dict[str, Any]:
         model.backbone.compile()
 
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint, first, spent = folder / "checkpoint.pt", 0, {"seconds": 0.0, "cpu_seconds": 0.0}
-    state = {"model": model, "optimiser": optimiser}
-    if checkpoint.exists():
-        first, spent = resume(checkpoint, config, state, PLACE)
+    checkpoint, state = folder / "checkpoint.pt", {"model": model, "optimiser": optimiser}
+    first, spent = resume(checkpoint, config, state, PLACE)
     last = max(first, min(whole, config.stop_after or whole))
     bar = tqdm(total=total, initial=first * steps, unit="step", disable=rank > 0)
     metrics: dict[str, float] = {}
@@ -106,7 +97,7 @@ def train(config: Config) -> dict[str, Any]:
         torch.manual_seed(seed)
         model.train()
         todo = min(steps, total - epoch * steps)
-        sums, started, cpu = torch.zeros(2, device=config.device), time.perf_counter(), time.process_time()
+        sums, started = torch.zeros(2, device=config.device), now()
         shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
         for i, x in enumerate(itertools.islice(shuffled, todo)):
             optimiser.param_groups[0]["lr"] = learning_rate(config, epoch + i / steps)
@@ -117,7 +108,7 @@ def train(config: Config) -> dict[str, Any]:
         loss, extra_loss = (sums / todo).tolist()
         if not math.isfinite(loss + extra_loss):
             raise RuntimeError(f"the loss became {loss} and {extra_loss} in epoch {epoch + 1}; lower --lr or --eps")
-        took = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu}
+        took = since(started)
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
             if epoch + 1 == whole:
@@ -130,16 +121,14 @@ def train(config: Config) -> dict[str, Any]:
             row |= {"lr": optimiser.param_groups[0]["lr"], **took}
             row |= {"images_per_second": todo * config.batch_size / took["seconds"]}
             log_row(folder / "log.csv", row)
-            parts = {name: part.state_dict() for name, part in state.items()}
-            save_whole(parts | {"config": asdict(config), "epoch": epoch + 1, "spent": spent}, checkpoint)
+            save(checkpoint, config, state, epoch + 1, spent)
             bar.set_description(f"epoch {epoch + 1}: loss {loss:.3f}, {extra_loss:.3f}, kNN {accuracy or '-':.5}")
         if world > 1:
             distributed.barrier()
     bar.close()
     if last < whole or rank:
         return {}
-    hours = {"hours": spent["seconds"] / 3600, "cpu_hours": spent["cpu_seconds"] / 3600}  # of training alone
-    seen = {"processes": world, **hours, "attack": attack.stats() if attack else {}}
+    seen = {"processes": world, **hours(spent), "attack": attack.stats() if attack else {}}
     metrics = metrics or evaluate.evaluate(model, data, config.sigma)
     return write_result(folder, origin, config, PLACE, **seen, metrics=metrics, log=read_log(folder / "log.csv"))
 

@@ -5,22 +5,21 @@ python -m examples.transfer.report benchmarks/results/transfer
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 from pathlib import Path
 
-from examples.shared.table import Run, markdown, origins, read_runs, spread
+from examples.shared.table import Run, all_else, markdown, origins, read_runs, spread
+from examples.shared.views import VIEWS
 
-VIEWS = ("none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad")
 # What decides nothing where the third view is random: a backbone is compared with the control that shares all else.
 OF_ATTACKS = ("name", "view", "attacked", "pair", "eps", "clae_eps", "eps_schedule", "anchor", "start", "weights")
 SHOWN = ("crop", "jitter", "gray", "epochs")  # of the random augmentation and the length of the training
 
 
-def all_else(run: Run) -> str:
+def trained_as(run: Run) -> str:
     """How a backbone was trained, but for its attack and seed."""
-    return json.dumps({k: v for k, v in run["backbone"].items() if k not in (*OF_ATTACKS, "seed")}, sort_keys=True)
+    return all_else(run["backbone"], (*OF_ATTACKS, "seed"))
 
 
 def _lines(runs: list[Run], names: list[str]) -> list[list[str]]:
@@ -61,7 +60,7 @@ def write(results: Path) -> None:
     )
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        key = (run["config"]["scale"], all_else(run)) if run["backbone"].get("view") else (run["config"]["scale"], "")
+        key = (run["config"]["scale"], trained_as(run)) if run["backbone"].get("view") else (run["config"]["scale"], "")
         groups.setdefault(key, []).append(run)
     for (scale, trained), group in sorted(groups.items()):
         if not trained:  # networks of timm

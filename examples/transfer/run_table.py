@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from examples.shared.grid import RESULTS, own_and_rest, run_cell, run_grid
+from examples.shared.grid import RESULTS, own_and_rest, run_grid
 
 from . import evaluate, report, sets
 
@@ -30,12 +30,8 @@ def main() -> None:
     args = parser.parse_args(own)
     chosen = args.sets or (sets.PAPERS if args.scale == "paper" else AT_HAND)
     cells = [["--backbone", each, "--sets", *chosen, "--scale", args.scale, *rest] for each in args.backbones]
-
-    def run(cell: list[str]) -> bool:
-        program = ["-m", "examples.transfer.evaluate"]
-        return run_cell(program, cell, Path(evaluate.configure(cell).out), args.results)
-
-    run_grid(cells, run, lambda: any(args.results.glob("*.json")) and report.write(args.results))
+    program = ["-m", "examples.transfer.evaluate"]
+    run_grid(cells, program, lambda cell: evaluate.configure(cell).out, args.results, report.write)
 
 
 if __name__ == "__main__":

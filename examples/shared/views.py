@@ -1,0 +1,8 @@
+"""What stands beside two random views in examples/ssl, and the VAE that its adversarial ones come from."""
+
+from typing import Literal, get_args
+
+View = Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad", "idaa-small"]
+VIEWS = get_args(View)
+WEIGHTS = {"cifar10": "cifar10-vae", "cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}
+"""By the data that they were trained on."""

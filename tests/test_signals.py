@@ -24,6 +24,11 @@ def signals(shape, seed=0):
     return 30 * torch.randn(shape, generator=torch.Generator().manual_seed(seed)) + 100
 
 
+def close(found, expected):
+    """To 1e-5 of the standard deviation of `signals`: near zero, values around 100 leave no rounding of their own."""
+    torch.testing.assert_close(found, expected, atol=30e-5, rtol=0)
+
+
 def signal_vae(length=64, channels=6, **config):
     return tiny_vae((length,), channels=channels, **{"mean": [100.0] * channels, "std": [30.0] * channels} | config)
 
@@ -86,7 +91,7 @@ class TestViews:
         assert views.shape == found.residual.shape == x.shape
         assert found.delta.abs().max() <= 0.3
         moved = aug.codec.decode(found.latent + found.delta, x.shape)
-        torch.testing.assert_close(views, found.residual + moved)
+        close(views, found.residual + moved)
         leaf = x.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(rising(leaf).sum(), leaf)
         by_grad = aug.explain(x, grad=gradient)
@@ -105,11 +110,11 @@ class TestViews:
         x, vae = signals((8, 6, 64)), signal_vae()
         expected = IDAATransform(vae)(x, grad=x - 90)
         assert torch.equal(IDAATransform(vae, resize=False)(x, grad=x - 90), expected)
-        torch.testing.assert_close(IDAATransform(vae, chunk_size=3)(x, grad=x - 90), expected)
+        close(IDAATransform(vae, chunk_size=3)(x, grad=x - 90), expected)
         some = IDAATransform(vae, p=0.5)(x, grad=x - 90, generator=torch.Generator().manual_seed(0))
         skipped = (some == x).flatten(1).all(1)
         assert 0 < skipped.sum() < 8
-        torch.testing.assert_close(some[~skipped], expected[~skipped])
+        close(some[~skipped], expected[~skipped])
 
     def test_wrapped(self):
         vae = signal_vae()

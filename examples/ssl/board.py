@@ -49,6 +49,7 @@ ARMS: dict[str, list[str]] = {
     "small": ["--view", "small"],
     "hvp": ["--view", "hvp"],
     "clae": ["--view", "clae"],
+    "clae .03": ["--view", "clae", "--clae-eps", ".03"],
     "mixup .3": ["--view", "none", "--mixup", ".3"],
     "mixup .6": ["--view", "none", "--mixup", ".6"],
     "mixup .9": ["--view", "none", "--mixup", ".9"],

@@ -36,7 +36,7 @@ class Config:
     alpha: float = 1.0
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
-    clae_eps: float = 0.03  # of clae, in pixels of [0, 1]; the paper's .03 of normalised ones is about .006
+    clae_eps: float = 0.006  # of clae, in [0, 1]: about .03 of the paper's normalised pixels
     # ramp: from 0 to eps over the run; uniform: drawn for each image
     eps_schedule: Literal["constant", "ramp", "uniform"] = "constant"
     steps: int = 1

@@ -3,12 +3,14 @@
 A column for each of ``--weights`` and each dtype that the device is fast in: the autoencoder's, and the model's by
 autocast. ``resampling`` is what a view by ``grad=`` does of it: x down, the gradient down, the change of G(x) up. It is
 in the parts as well, where D alone goes up each time. Peers have random weights, which cost what trained ones do; views
-on them take long, and are compared with views of the same few images on ``--weights``.
+on them take long, and are compared with views of the same few images on ``--weights``. On a CPU with one thread
+(OMP_NUM_THREADS=1) the times are the processor's, to which other processes add little.
 """
 
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -90,9 +92,10 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     """A row for each case, weights and dtype."""
     short = options.dtype == "float32" and has_bfloat16(options.device)
     dtypes = ["float32", "bfloat16"] if short else [options.dtype]
-    for part, repeats in ((whole_batch, options.repeats), (few_images, max(2, options.repeats // 3))):
+    now = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    for part, repeats, warmup in ((whole_batch, options.repeats, 2), (few_images, max(2, options.repeats // 3), 1)):
         cases = dict(part(options, dtypes))
-        for (name, weights, dtype), ms in harness.measure(cases, repeats, options.device).items():
+        for (name, weights, dtype), ms in harness.measure(cases, repeats, options.device, warmup, now).items():
             yield {"case": name, "weights": weights, "vae_dtype": dtype, "size": SIZE, "ms": ms}
 
 

@@ -131,8 +131,9 @@ def beside(aims: Sequence[Target], found: dict[str, list[float]], device: str) -
     lines = []
     for i, target in enumerate(aims):
         aim = target.cpu if device == "cpu" else target.gpu
-        digits = 2 if aim is None or aim >= 0.05 else 3
-        cells = [f"{column[i]:.{digits}f}" for column in found.values()]
+        of = [column[i] for column in found.values()]
+        digits = 2 if (min(of) if aim is None else aim) >= 0.05 else 3
+        cells = [f"{ratio:.{digits}f}" for ratio in of]
         missed = [" (missed)" if aim is not None and float(cell) > aim else "" for cell in cells]
         lines.append(
             [target.what, "-" if aim is None else f"{aim:.{digits}f}", *map("".join, zip(cells, missed, strict=True))]

@@ -32,11 +32,8 @@ RUNGS: dict[str, tuple[list[str], float]] = {
     "cifar10-paper": (SMALL, 3),
     "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 6),
     "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 3),
-    "dtd10-crops": ([*SMALL, *CROPS, "--data", "dtd10", "--image-size", "32", "--weights", "runs/vae/dtd10"], 30),
-    "clothing-crops": (
-        [*SMALL, *CROPS, "--data", "clothing128", "--image-size", "32", "--weights", "runs/vae/clothing"],
-        10,
-    ),
+    "dtd10-crops": ([*SMALL, *CROPS, "--data", "dtd10", "--image-size", "32"], 30),
+    "clothing-crops": ([*SMALL, *CROPS, "--data", "clothing128", "--image-size", "32"], 10),
     "fsdd-crops": ([*SMALL, *OTHER, "--data", "fsdd", "--image-size", "32", "--weights", "runs/vae/fsdd"], 12),
     "watch-crops": ([*SMALL, *OTHER, "--data", "watch", "--signals", "--weights", "runs/vae/watch"], 12),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),

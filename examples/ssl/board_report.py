@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import report
-from board import ARMS, RUNGS
+from board import ARMS, LADDER, RUNGS
 
 FRESH = 10  # seeds from here on decide; those below explore
 OURS = {arm for arm, options in ARMS.items() if "idaa-grad" in options or "idaa-small" in options}
@@ -85,8 +85,38 @@ def plot(groups: dict[str, Runs], file: Path) -> None:
     figure.savefig(file)
 
 
+def ladder(rungs: dict[str, Runs], file: Path) -> None:
+    """kNN accuracy over `none` after the same time, for ever stronger random augmentation; of ours the best form."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
+    axis = figure.subplots()
+    lines = {arm: (arm,) for arm in ("third", "clae", "latent .5", "quantize 8", "mixup .6")} | {
+        "idaa, best form": OURS
+    }
+    for label, arms in lines.items():
+        gains = {}
+        for x, runs in enumerate(rungs.values()):
+            found = [
+                statistics.mean(
+                    run["metrics"]["knn_backbone"] - runs["none"][s]["metrics"]["knn_backbone"]
+                    for s, run in both.items()
+                )
+                for arm in arms
+                if (both := {s: run for s, run in runs.get(arm, {}).items() if s in runs.get("none", {})})
+            ]
+            gains |= {x: 100 * max(found)} if found else {}
+        axis.plot(list(gains), list(gains.values()), "o-", label=label, markersize=4)
+    axis.axhline(0, color="gray", linewidth=0.8)
+    axis.set_xticks(range(len(rungs)), [rung.partition("-")[2] for rung in rungs])
+    axis.set(xlabel="random augmentation", ylabel="kNN over two random views, points", title="the same time, CIFAR-10")
+    axis.legend(fontsize=8)
+    axis.grid(alpha=0.3)
+    figure.savefig(file)
+
+
 def write(results: Path) -> None:
-    """board.md and board.png in the folder of the JSONs."""
+    """board.md, board.png and ladder.png in the folder of the JSONs."""
     parts, plotted = [], {}
     for rung, (_, budget) in RUNGS.items():
         runs = read(results, rung)
@@ -104,6 +134,8 @@ def write(results: Path) -> None:
         parts.append("; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts) + ".")
     if plotted:
         plot(plotted, results / "board.png")
+        steps = {rung: runs for rung in LADDER if (runs := read(results, rung))}
+        ladder(steps, results / "ladder.png")
     (results / "board.md").write_text("\n\n".join(parts or ["Nothing was run yet."]) + "\n")
 
 

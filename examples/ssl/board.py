@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from config import Config, configure
+from free import FreeDeltas
 from step import augmentations, make_attack, update
 from train import load_data, make_model, make_optimiser
 
@@ -42,6 +43,7 @@ RUNGS: dict[str, tuple[list[str], float]] = {
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
 PLACE = ["--view", "idaa-grad", "--pair", "replace"]
+FREE = ["--view", "idaa-grad", "--pair", "free", "--no-dual-bn"]
 BOTH = ["--view", "idaa-grad", "--pair", "both", "--no-dual-bn"]
 ARMS: dict[str, list[str]] = {
     "none": ["--view", "none"],
@@ -72,6 +74,12 @@ ARMS: dict[str, list[str]] = {
     "both .5": [*BOTH, "--eps", ".5"],
     "both .5 coarse": [*BOTH, "--eps", ".5", "--coarse"],
     "both .3 coarse": [*BOTH, "--eps", ".3", "--coarse"],
+    "free .5": [*FREE, "--eps", ".5"],
+    "free 1": [*FREE, "--eps", "1"],
+    "free .5 half step": [*FREE, "--eps", ".5", "--step-size", ".25"],
+    "free .5 half": [*FREE, "--eps", ".5", "--share", ".5"],
+    "free .5 twice": [*FREE, "--eps", ".5", "--free-views", "2"],
+    "free 1 twice": [*FREE, "--eps", "1", "--free-views", "2"],
     "idaa-small .5": ["--view", "idaa-small", "--eps", ".5"],
     "quantize 8 mixup .6": ["--view", "none", "--quantize", "8", "--mixup", ".6"],
     "idaa-grad .5 mixup .6": ["--view", "idaa-grad", "--eps", ".5", "--mixup", ".6"],
@@ -85,6 +93,9 @@ def stepper(config: Config, x: torch.Tensor) -> Callable[[], Any]:
     attack, augment = make_attack(config, model), augmentations(config, x.shape[1:], model.std)
     optimiser = make_optimiser(config, model)
     images, eps = x.float() / (1 if config.signals else 255), config.clae_eps if config.view == "clae" else config.eps
+    if config.pair == "free":
+        free, index = FreeDeltas(config, model, attack, x), torch.arange(len(x))
+        return lambda: free.update(augment, optimiser, index, eps)
     return lambda: update(model, attack, augment, optimiser, images, eps)
 
 

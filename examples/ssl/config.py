@@ -30,8 +30,10 @@ class Config:
     # the view beside the two random ones
     view: View = "idaa"  # see README.md
     attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
-    pair: Literal["add", "replace", "both"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2')
-    share: float = 1.0  # of the images that get a hard view with --pair replace
+    # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2'); free: an experiment, free.py
+    pair: Literal["add", "replace", "both", "free"] = "add"
+    share: float = 1.0  # of the images that get a hard view with --pair replace and free
+    free_views: int = 1  # with --pair free: how many of the two views are hard
     coarse: bool = False  # with --pair replace and both: the gradient for the step at half the resolution
     alpha: float = 1.0
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
@@ -145,6 +147,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
         (config.attacked == "x3" and "--attacked x3", ("idaa", "clae")),
         (config.pair == "replace" and "--pair replace", ("idaa", "clae", "idaa-grad")),
         (config.pair == "both" and "--pair both", ("idaa-grad",)),
+        (config.pair == "free" and "--pair free", ("idaa-grad",)),
     ):
         if option and config.view not in views:
             parser.error(f"{option} is for --view {' and '.join(views)}, not {config.view}")

@@ -20,6 +20,7 @@ from typing import Any
 import evaluate
 import torch
 from config import PLACE, Config, configure
+from free import FreeDeltas
 from network import Model
 from step import augmentations, make_attack, update
 from torch import Tensor, distributed
@@ -81,11 +82,13 @@ def train(config: Config) -> dict[str, Any]:
     model = make_model(config, data.train)
     attack, augment = make_attack(config, model), augmentations(config, data.train.shape[1:], model.std)
     optimiser = make_optimiser(config, model)
+    free = FreeDeltas(config, model, attack, data.train) if config.pair == "free" else None
     if config.compile:
         model.backbone.compile()
 
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, state = folder / "checkpoint.pt", {"model": model, "optimiser": optimiser}
+    state |= {"free": free} if free else {}
     first, spent = resume(checkpoint, config, state, PLACE)
     last = max(first, min(whole, config.stop_after or whole))
     bar = tqdm(total=total, initial=first * steps, unit="step", disable=rank > 0)
@@ -98,11 +101,22 @@ def train(config: Config) -> dict[str, Any]:
         model.train()
         todo = min(steps, total - epoch * steps)
         sums, started = torch.zeros(2, device=config.device), now()
-        shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
+        shuffled = batches(
+            torch.arange(len(data.train)).float() if free else data.train,
+            config.batch_size,
+            torch.Generator().manual_seed(seed),
+            0,
+            1,
+            0,
+        )
         for i, x in enumerate(itertools.islice(shuffled, todo)):
             optimiser.param_groups[0]["lr"] = learning_rate(config, epoch + i / steps)
             eps = config.clae_eps if config.view == "clae" else config.eps
             eps *= (epoch + (i + 1) / steps) / config.epochs if config.eps_schedule == "ramp" else 1
+            if free:
+                sums += free.update(augment, optimiser, x.long(), eps)
+                bar.update()
+                continue
             sums += update(model, attack, augment, optimiser, x, eps, slice(rank, None, world))
             bar.update()
         loss, extra_loss = (sums / todo).tolist()

@@ -107,7 +107,6 @@ def _parser() -> argparse.ArgumentParser:
             new.add_argument("--save", action="store_true", help="make it the default of the folder")
 
     command("list", list_names, device=False)
-
     new = command("push", push, device=False)
     new.add_argument("folder", type=Path, help="made by train-vae, convert or save_pretrained")
     new.add_argument("repository", help="org/name; `hf auth login` first")

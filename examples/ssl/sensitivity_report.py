@@ -23,8 +23,8 @@ METRICS = {"knn_backbone": "kNN", "linear_backbone": "linear"}
 COLORS = {"none": "tab:gray", "third": "tab:blue", "clae": "tab:green", "idaa": "tab:orange", "idaa-grad": "tab:red"}
 ABOUT = (
     "SimCLR on CIFAR-10, one setting varied at a time; accuracy on test images in per cent after the last epoch, mean "
-    "± standard deviation over seeds. Of a setting that only IDAA knows, the other views have one line. The JSON of each "
-    "run beside this file has its command, commit, machine, hours and every setting."
+    "± deviation over seeds. Of a setting that only IDAA knows, the other views have one line. The JSON of each run "
+    "beside this file has its command, commit, machine, hours and every setting."
 )
 Panel = dict[str, dict[float, list[Run]]]  # by view and value
 

@@ -142,6 +142,7 @@ def augmentations(config: Config, shape: Sequence[int], std: Sequence[float] = (
     """Two that make random views of a batch of ``shape`` (C, H, W), in [0, 1], or (C, L), on its device: whole ones,
     and small crops. ``std`` of each channel is the unit of a signal's noise. Parts that do nothing are left out."""
     color = [K.ColorJitter(*config.jitter, p=config.jitter_p)] if any(config.jitter) else []
+    color += [controls.RandAugment(config.randaugment)] if config.randaugment else []
     color += [K.RandomGrayscale(p=config.gray)] if config.gray else []
     disturb = [controls.Disturb(how, getattr(config, how)) for how in controls.DISTURB if getattr(config, how)]
     if len(shape) == 2:

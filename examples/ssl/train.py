@@ -101,6 +101,7 @@ def train(config: Config) -> dict[str, Any]:
         shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
         for i, x in enumerate(itertools.islice(shuffled, todo)):
             optimiser.param_groups[0]["lr"] = learning_rate(config, epoch + i / steps)
+            model.method.done = (epoch + i / steps) / config.epochs
             eps = config.clae_eps if config.view == "clae" else config.eps
             eps *= (epoch + (i + 1) / steps) / config.epochs if config.eps_schedule == "ramp" else 1
             sums += update(model, attack, augment, optimiser, x, eps, slice(rank, None, world))

@@ -6,6 +6,8 @@ not saved in checkpoints. So the queue is a buffer here.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from lightly.models.modules import MoCoProjectionHead
 from torch import Tensor
@@ -18,7 +20,6 @@ from idaa_transforms.losses import info_nce
 from .base import Features, Method, View
 from .simclr import SimCLR
 
-TEMPERATURE = 0.2
 QUEUE = 4096
 
 
@@ -27,6 +28,7 @@ class MoCo(Method):
 
     recipe = SimCLR.recipe | {"optimiser": "sgd", "lr": 0.06, "weight_decay": 5e-4, "sigma": 0.1}
     momentum = 0.99
+    temperature: ClassVar[float] = 0.2
     queue: Tensor
     place: Tensor
 
@@ -36,14 +38,18 @@ class MoCo(Method):
         self.register_buffer("queue", F.normalize(torch.randn(QUEUE, 128), dim=1))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
 
+    def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """The loss of each query (B, D) with its key, (B,)."""
+        return info_nce(queries, keys, self.temperature, self.queue)
+
     def loss(self, a: View, b: View) -> Tensor:
         """Half of each direction, so that both views learn."""
-        ab, ba = (info_nce(self.embed(x.features), y.target, TEMPERATURE, self.queue) for x, y in ((a, b), (b, a)))
+        ab, ba = (self.compare(self.embed(x.features), y.target) for x, y in ((a, b), (b, a)))
         return (ab + ba).mean() / 2
 
     def attack(self, features: Features, anchor: View) -> Loss:
         """The views as queries."""
-        return objectives.moco(lambda v: self.embed(features(v)), anchor.target, self.queue, TEMPERATURE)
+        return objectives.moco(lambda v: self.embed(features(v)), anchor.target, self.queue, self.temperature)
 
     def update(self, views: list[View]) -> None:
         """Enqueue the keys of the last random view."""

@@ -7,7 +7,7 @@ import pytest
 import step
 import torch
 from config import configure
-from methods import METHODS, View, mochi
+from methods import METHODS, View
 from network import Model
 from torch import nn
 from torch.nn import functional as F
@@ -120,10 +120,10 @@ def test_mixed_negatives_stand_beside_the_queue(name):
     assert made.shape == (N, {"mochi": 256 + 32, "synco": 3 * 64 + 3 * 16}[name], 128)
 
 
-def test_mochi_mixes_the_hardest(monkeypatch):
+def test_mochi_mixes_the_hardest():
     """The two hardest alone: each mix is p of one and 1 - p of the other, or up to a half of the query."""
-    monkeypatch.setattr(mochi, "HARD", 2)
     m = method("mochi")
+    m.hard = 2
     q = unit(torch.randn(N, 128))
     for query, made in zip(q, m.harder(q), strict=True):
         one, two = m.queue[(m.queue @ query).argsort(descending=True)[:2]]
@@ -143,10 +143,10 @@ def test_mochi_mixes_the_hardest(monkeypatch):
         assert 0.3 < share.max() <= 0.5
 
 
-def test_synco_moves_the_hardest(monkeypatch):
+def test_synco_moves_the_hardest():
     """The hardest alone, n: q - n is the way to the query, and the slope of the cosine is q less its part along n."""
-    monkeypatch.setattr(mochi, "HARD", 1)
     m = method("synco")
+    m.hard = 1
     q = unit(torch.randn(N, 128))
     for query, made in zip(q, m.harder(q), strict=True):
         n = m.queue[(m.queue @ query).argmax()]

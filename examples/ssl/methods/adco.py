@@ -11,15 +11,14 @@ from idaa_transforms.losses import info_nce
 from .base import View
 from .moco import MoCo
 
-# Of the paper's settings those for 8,192 negatives, its fewest.
-STEEP, RATE, MOMENTUM, DECAY = 0.03, 3.0, 0.9, 1e-4
+RATE, MOMENTUM, DECAY = 3.0, 0.9, 1e-4  # of the negatives
 
 
 class AdCo(MoCo):
     """MoCo with a queue of adversaries. Their optimiser, SGD with momentum at a constant rate, is in buffers, so that a
     checkpoint has it. They begin at random; the paper's begin as keys of images."""
 
-    temperature = 0.14
+    temperature, steep = 0.14, 0.03  # of the network's step and of the negatives'; the paper's for 8,192, its fewest
     velocity: Tensor
 
     def __init__(self, width: int) -> None:
@@ -35,7 +34,7 @@ class AdCo(MoCo):
             torch.cat([x.target for x in reversed(views)]),
         )
         with torch.enable_grad():
-            loss = info_nce(queries, keys, STEEP, negatives).mean()
+            loss = info_nce(queries, keys, self.steep, negatives).mean()
         (slope,) = torch.autograd.grad(loss, negatives)
         self.velocity.mul_(MOMENTUM).add_(slope - DECAY * negatives.detach())
         self.queue.add_(RATE * self.velocity)

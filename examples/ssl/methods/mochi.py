@@ -14,13 +14,14 @@ from idaa_transforms.core.functional import Loss
 from .base import Features, View
 from .moco import MoCo
 
-# The paper's (N, s, s') = (1024, 1024, 128) for a queue of 16,384, in proportion to ours.
-HARD, PAIRS, WITH_QUERY = 256, 256, 32
 WARM_UP = 0.05  # of the run without mixing: 10 of 200 epochs
 
 
 class MoCHi(MoCo):
     """Mixes of two hard negatives, and of a hard negative with the query itself."""
+
+    # N, s and s' of the paper: 1024, 1024 and 128 for a queue of 16,384, here in proportion to ours.
+    hard, pairs, with_query = 256, 256, 32
 
     def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
         """MoCo's, with negatives of each query's own beside the queue."""
@@ -37,16 +38,16 @@ class MoCHi(MoCo):
 
     @torch.no_grad()
     def harder(self, queries: Tensor) -> Tensor:
-        """Negatives for each query (B, D), (B, PAIRS + WITH_QUERY, D)."""
+        """Negatives for each query (B, D), (B, pairs + with_query, D)."""
         q = F.normalize(queries, dim=1)[:, None]
         draw = self.among_hardest(q)
-        pairs = torch.lerp(draw(PAIRS), draw(PAIRS), uniform(q, PAIRS))
-        return torch.cat([pairs, torch.lerp(draw(WITH_QUERY), q, uniform(q, WITH_QUERY, 0.5))], 1)
+        mixed = torch.lerp(draw(self.pairs), draw(self.pairs), uniform(q, self.pairs))
+        return torch.cat([mixed, torch.lerp(draw(self.with_query), q, uniform(q, self.with_query, 0.5))], 1)
 
     def among_hardest(self, q: Tensor) -> Callable[[int], Tensor]:
         """For queries (B, 1, D) of length 1 a function that draws ``count`` of the hardest of each, (B, count, D)."""
-        hardest = (q[:, 0] @ self.queue.T).topk(HARD).indices
-        drawn = lambda count: torch.randint(HARD, (len(q), count), device=q.device)  # noqa: E731
+        hardest = (q[:, 0] @ self.queue.T).topk(self.hard).indices
+        drawn = lambda count: torch.randint(self.hard, (len(q), count), device=q.device)  # noqa: E731
         return lambda count: self.queue[hardest.gather(1, drawn(count))]
 
     def _with(self, negatives: Tensor, queries: Tensor, keys: Tensor) -> Tensor:

@@ -20,8 +20,6 @@ from idaa_transforms.losses import info_nce
 from .base import Features, Method, View
 from .simclr import SimCLR
 
-QUEUE = 4096
-
 
 class MoCo(Method):
     """Find the momentum encoder's key of the other view among a queue of earlier keys."""
@@ -29,13 +27,14 @@ class MoCo(Method):
     recipe = SimCLR.recipe | {"optimiser": "sgd", "lr": 0.06, "weight_decay": 5e-4, "sigma": 0.1}
     momentum = 0.99
     temperature: ClassVar[float] = 0.2
+    length: ClassVar[int] = 4096  # of the queue
     queue: Tensor
     place: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.projector = MoCoProjectionHead(width, 512, 128)
-        self.register_buffer("queue", F.normalize(torch.randn(QUEUE, 128), dim=1))
+        self.register_buffer("queue", F.normalize(torch.randn(self.length, 128), dim=1))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
 
     def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
@@ -54,6 +53,6 @@ class MoCo(Method):
     def update(self, views: list[View]) -> None:
         """Enqueue the keys of the last random view."""
         keys = F.normalize(views[-1].target, dim=1)
-        where = (self.place + torch.arange(len(keys), device=keys.device)) % QUEUE
+        where = (self.place + torch.arange(len(keys), device=keys.device)) % self.length
         self.queue[where] = keys
-        self.place = (self.place + len(keys)) % QUEUE
+        self.place = (self.place + len(keys)) % self.length

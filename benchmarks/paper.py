@@ -80,6 +80,14 @@ def imagenet() -> str:
     return table(["SimSiam with view", "epochs", "top-1", "top-5", "here", "GPU hours"], lines)
 
 
+def sensitivity() -> str:
+    """Figures 5 and 6 as far as they were run, one level below the page's own headings."""
+    text = (RESULTS / "sensitivity" / "table.md").read_text()
+    measured = text[text.find("\n## ") : text.index("\n## At the paper's scale")].strip()
+    linked = measured.replace("](", "](../benchmarks/results/sensitivity/")
+    return re.sub("^##", "###", linked, flags=re.MULTILINE) or "Nothing was run yet."
+
+
 def hours() -> str:
     """The commands that run the tables, and what one run of each would take."""
     wide, narrow = (partial(estimate.hours, estimate.fixmatch(name)) for name in ("wrn-28-8", "wrn-28-2"))
@@ -88,6 +96,7 @@ def hours() -> str:
     rows: list[tuple[str, str, Callable[[str], float], int]] = [
         ("Plain, UEL, SimCLR, SimSiam", f"{ssl} plain uel simclr simsiam", partial(estimate.hours, estimate.SSL), 8),
         ("MoCo, SwAV (not in its tables)", f"{ssl} moco swav", partial(estimate.hours, estimate.SSL), 4),
+        ("MoCHi, SynCo, AdCo, InfoMin", f"{ssl} mochi synco adco infomin", partial(estimate.hours, estimate.SSL), 8),
         ("FixMatch, WRN-28-8", fix, wide, 3),
         ("FixMatch, WRN-28-2", f"{fix} -- --backbone wrn-28-2", narrow, 3),
     ]
@@ -106,5 +115,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "paper-detection": detection,
     "paper-imagenet": imagenet,
     "paper-hours": hours,
+    "sensitivity": sensitivity,
+    "sensitivity-hours": lambda: section(RESULTS / "sensitivity" / "table.md", "## At the paper's scale"),
     "semi-small": lambda: section(RESULTS / "semi" / "table.md", "## cifar10, 400 labels, --scale small"),
 }

@@ -6,16 +6,18 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 from benchmarks import estimate
 from benchmarks.harness import table
 from examples.detection import report as coco
 from examples.semi import report as semi
-from examples.shared.table import read_runs
+from examples.shared.table import Run, clock, grouped, origins, read_runs, spread
 from examples.transfer.sets import MEAN_PER_CLASS, PAPERS
 
 RESULTS = Path(__file__).parent / "results"
 NOT_RUN = "not run"
+METRICS = {"knn_backbone": "kNN", "linear_backbone": "linear", "knn_embedding": "kNN, embedding"}
 # Yang et al., ICML 2022: top-1 and top-5 on ImageNet, ResNet-50, batch 256.
 IMAGENET = {
     ("none", 100): (68.1, 88.2),
@@ -64,6 +66,32 @@ def transfer_small() -> str:
         (heading,) = (line for line in headings if all(f" {word}" in re.split("[,;]", line) for word in words))
         parts += [f"{name}:", section(page, heading)]
     return "\n\n".join(parts)
+
+
+RIVALS = {"moco": "MoCo v2", "mochi": "MoCHi", "synco": "SynCo", "adco": "AdCo", "infomin": "InfoMin"}
+
+
+def rivals() -> str:
+    """Methods beside MoCo at small scale, each without and with a hard view."""
+    groups = grouped(read_runs(RESULTS / "ssl-rivals"), "method", "view")
+    if ("moco", "none") not in groups:
+        return "Nothing was run yet."
+    seconds = {key: fmean(took(run) for run in same) for key, same in groups.items()}
+    lines = []
+    for method, name in RIVALS.items():
+        for view in ("none", "idaa-grad"):
+            if same := groups.get((method, view)):
+                seeds = " ".join(str(run["config"]["seed"]) for run in same)
+                scores = [spread([run["metrics"][metric] for run in same]) for metric in METRICS]
+                time = format(seconds[method, view] / seconds["moco", "none"], ".2f")
+                lines.append([name, f"`{view}`", seeds, *scores, time])
+    header = ["method", "view", "seeds", *METRICS.values(), "training, MoCo = 1"]
+    return f"{table(header, lines)}\n\n{origins(read_runs(RESULTS / 'ssl-rivals'))}"
+
+
+def took(run: Run) -> float:
+    """Seconds of training, by the clock that counts."""
+    return sum(row[f"{clock(run)}seconds"] for row in run["log"])
 
 
 def detection() -> str:
@@ -115,6 +143,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "paper-detection": detection,
     "paper-imagenet": imagenet,
     "paper-hours": hours,
+    "rivals": rivals,
     "sensitivity": sensitivity,
     "sensitivity-hours": lambda: section(RESULTS / "sensitivity" / "table.md", "## At the paper's scale"),
     "semi-small": lambda: section(RESULTS / "semi" / "table.md", "## cifar10, 400 labels, --scale small"),

@@ -1,4 +1,4 @@
-"""Figures 5 and 6 of the paper: each cell can be run, what is usual is run once, and the page says what was measured."""
+"""Figures 5 and 6 of the paper: each cell can be run, what is usual is run once, and the page says what was found."""
 
 import json
 import shlex

@@ -35,7 +35,7 @@ PAPER = {
 }
 BESIDE = (
     "Runs with the paper's settings (`--scale paper`, a GPU). The paper has neither `third` and `idaa-grad` nor MoCo, "
-    "its relatives, BYOL and SwAV: they are listed once they have been run."
+    "BYOL and SwAV: they are listed once they have been run."
 )
 METRICS = {
     "knn_backbone": "kNN",
@@ -104,8 +104,7 @@ def measured(runs: list[Run]) -> str:
         line += [spread(gain, sign="+") if gain else "-" for gain in gains]
         line += [spread([seconds(run)[-1] for run in same], 1, ".0f"), times]
         lines.append(line)
-    if any(not other for _, other in groups):
-        lines += [[view, "", *["not run"] * 10] for view in VIEWS if (view, "") not in groups]
+    lines += [[view, "", *["not run"] * 10] for view in VIEWS if (view, "") not in groups]
     header = [
         "view",
         "settings",

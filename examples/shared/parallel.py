@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import kornia.augmentation as K
 import torch
 from lightly.utils import dist
 from torch import Tensor, distributed, nn
@@ -20,6 +21,20 @@ def gather(rows: Tensor) -> Tensor:
     """Rows (b, D) of every process, (world * b, D), with a gradient and in the order of the batch, of which process r
     had rows r, r + world, and so on."""
     return torch.stack(dist.gather(rows), 1).flatten(0, 1) if dist.world_size() > 1 else rows
+
+
+def augment_share(augment: nn.Module, x: Tensor, rank: int, world: int) -> Tensor:
+    """``augment`` of images (b, C, H, W), rows ``rank``, ``rank + world``, and so on of a batch, as one process would
+    augment them within the batch: what is random is drawn for all of it, and costs next to nothing."""
+    for one in augment:
+        if not isinstance(one, K.IntensityAugmentationBase2D | K.GeometricAugmentationBase2D):
+            x = one(x)
+            continue
+        drawn = one.forward_parameters((world * len(x), *x.shape[1:]))
+        shape = torch.tensor(x.shape)
+        own = {name: value if name == "order" else value[rank::world] for name, value in drawn.items()}
+        x = one(x, params=own | {"forward_input_shape": shape})
+    return x
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -2,6 +2,7 @@
 
 from .base import Method, View
 from .byol import BYOL
+from .imagenet import IMAGENET
 from .moco import MoCo
 from .plain import Plain
 from .simclr import SimCLR
@@ -19,4 +20,4 @@ METHODS: dict[str, type[Method]] = {
     "swav": SwAV,
 }
 
-__all__ = ["METHODS", "Method", "View"]
+__all__ = ["IMAGENET", "METHODS", "Method", "View"]

@@ -57,11 +57,13 @@ class SyncedBatchNorm(_BatchNorm):
         """(b, C, ...) to the same, by the statistics of world * b rows."""
         if not self.training:
             return super().forward(x)
-        dims = [0, *range(2, x.ndim)]
-        rows, shape = x.float(), [1, -1, *[1] * (x.ndim - 2)]
-        mean = torch.stack(dist.gather(rows.mean(dims))).mean(0)
+        dims, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
+        rows = x.float()
+        own = torch.var_mean(rows, dims, correction=0)
+        variances, means = torch.stack(dist.gather(torch.stack(own))).unbind(1)  # one message, of all processes
+        mean = means.mean(0)
+        variance = (variances + (means - mean).square()).mean(0)
         rows = rows - mean.view(shape)
-        variance = torch.stack(dist.gather(rows.square().mean(dims))).mean(0)
         with torch.no_grad():
             self.num_batches_tracked += 1
             n = x.numel() // x.shape[1] * dist.world_size()

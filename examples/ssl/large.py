@@ -84,7 +84,9 @@ def train_stream(config: Config) -> dict[str, Any]:
     folder, position = Path(config.out), Position(fingerprint(learning))
     state = {"model": model, "optimiser": optimiser, "position": position}
     with own_folder(folder, lock=rank == 0), explained(folder / "checkpoint.pt"):
-        _, spent = resume(folder / "checkpoint.pt", config, state, PLACE)
+        _, spent = resume(
+            folder / "checkpoint.pt", config, state, (*PLACE, "data")
+        )  # a folder may move: its fingerprint counts
         same_everywhere(position.step)
         run = Run(config, model, attack, optimiser, position, learning, steps, spent, rank, world)
         run.until(min(total, config.stop_after * steps or total))

@@ -61,7 +61,7 @@ def probe(
     rate = config.probe_lr * size / 256
     optimiser = torch.optim.SGD(classifier.parameters(), rate, momentum=0.9, nesterov=True)
     state = {"classifier": classifier, "optimiser": optimiser}
-    first, spent = resume(folder / "linear.pt", config, state, PLACE)
+    first, spent = resume(folder / "linear.pt", config, state, (*PLACE, "data"))
     for epoch in tqdm(range(first, config.probe_epochs), desc="linear", initial=first, disable=rank > 0):
         started = now()
         rows = epoch_order(learning, config.seed, epoch, size)[:, rank::world].tolist()
@@ -87,10 +87,11 @@ def accuracy(
     config: Config, model: Model, classifier: nn.Module, testing: Part, rank: int = 0, world: int = 1
 ) -> dict[str, float]:
     """Of the middles of all pictures, each process taking its share."""
-    rows = torch.arange(rank, len(testing), world).split(250)
+    rows = list(range(rank, len(testing), world))
+    batches = [rows[i : i + 250] for i in range(0, len(rows), 250)]
     dataset = Cropped(testing, partial(unchanged, size=config.image_size))
     right = torch.zeros(3, device=config.device, dtype=torch.float64)
-    for crops, labels in load(dataset, [part.tolist() for part in rows if len(part)], config.workers, config.patience):
+    for crops, labels in load(dataset, batches, config.workers, config.patience):
         best = classifier(features(model, crops)).topk(min(5, classifier.out_features)).indices
         found = mean_topk_accuracy(best, labels.to(config.device), (1, 5))
         right += torch.stack([found[1], found[5], torch.ones_like(found[1])]) * len(labels)

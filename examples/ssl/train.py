@@ -156,10 +156,15 @@ def train(config: Config) -> dict[str, Any]:
     return write_result(folder, origin, config, PLACE, **seen, metrics=metrics, log=read_log(folder / "log.csv"))
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """Train by the command line; what can be foreseen to go wrong is one line."""
     try:
-        result = train(configure(about=__doc__))
+        result = train(configure(arguments, about=__doc__))
     except (ValueError, OSError, TrainingError) as error:
         sys.exit(f"train.py: {error}")
     if result:
         print(json.dumps({"hours": result["hours"], **result["metrics"]}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -127,23 +127,23 @@ class Run:
 
     def until(self, last: int) -> None:
         """Train until so many steps are done."""
-        bar = tqdm(total=last, initial=self.position.step, unit="step", disable=self.rank > 0)
-        self.model.train()
-        self.started, self.last_row = now(), self.position.step
-        sums = torch.zeros(2, device=self.config.device)
-        while self.position.step < last:
-            batches = self.batches(last)
-            while True:
-                with self.clock.phase("data"):
-                    batch = next(batches, None)
-                if batch is None:
-                    break
-                sums += self.step(batch[0])
-                bar.update()
-                if self.position.step % self.config.every == 0 or self.position.step == last:
-                    bar.set_description(f"loss {self.record(sums):.3f}")
-                    sums.zero_()
-        bar.close()
+        done = self.position.step
+        with tqdm(total=last, initial=done, unit="step", disable=self.rank > 0) as bar:
+            self.model.train()
+            self.started, self.last_row = now(), done
+            sums = torch.zeros(2, device=self.config.device)
+            while self.position.step < last:
+                batches = self.batches(last)
+                while True:
+                    with self.clock.phase("data"):
+                        batch = next(batches, None)
+                    if batch is None:
+                        break
+                    sums += self.step(batch[0])
+                    bar.update()
+                    if self.position.step % self.config.every == 0 or self.position.step == last:
+                        bar.set_description(f"loss {self.record(sums):.3f}")
+                        sums.zero_()
 
     def batches(self, last: int) -> Iterator[Any]:
         """What is left of the epoch: this process's share of the crops of each batch, uint8, and labels."""

@@ -84,6 +84,7 @@ def network(name: str) -> Counted:
     """Counted on a batch that is not there."""
     with torch.device("meta"):
         model = timm.create_model(NETWORKS[name], num_classes=0).to(torch.bfloat16)
+        norms = [module.float() for module in model.modules() if isinstance(module, nn.BatchNorm2d)]  # as in autocast
         x = torch.empty(BATCH, 3, SIZE, SIZE, dtype=torch.bfloat16, requires_grad=True)
     weights = {p.untyped_storage()._cdata for p in model.parameters()}
     kept: dict[int, Tensor] = {}
@@ -100,9 +101,8 @@ def network(name: str) -> Counted:
     with Work() as to_input:
         torch.autograd.grad(out.sum(), x)
     parts = {"forward": _part(forward), "weights": _part(to_weights), "input": _part(to_input)}
-    norms = [module.num_features for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     memory = sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / BATCH
-    return Counted(parts, memory, sum(p.numel() for p in model.parameters()), norms)
+    return Counted(parts, memory, sum(p.numel() for p in model.parameters()), [norm.num_features for norm in norms])
 
 
 @cache
@@ -183,25 +183,53 @@ def work() -> str:
     return table(header, lines)
 
 
+class Run(NamedTuple):
+    """Of ``gpus`` GPUs, a step: milliseconds of computing and of sending; images a second; GB on each."""
+
+    computing: float
+    sending: float
+    rate: float
+    held: float
+
+
+@cache
+def run(name: str, view: str, many: int) -> Run:
+    """Batches of 256 on one GPU and on one machine of eight; 32 images on each of more."""
+    batch = 256 // min(many, 8)
+    computing = step(name, view).seconds * batch
+    count, sent = messages(name, view, many, batch)
+    sending = sent / (INSIDE if many <= 8 else OUTSIDE) + count * LATENCY[many]
+    return Run(1e3 * computing, 1e3 * sending, many * batch / (computing + sending), memory(name, view, batch) / 1e9)
+
+
 def gpus() -> str:
-    """Images a second, and what they ask of network, memory and workers."""
+    """How fast 1, 8 and 64 GPUs could be."""
     lines = []
     for name in NETWORKS:
         for view in VIEWS:
-            for many in GPUS:
-                batch = 256 // min(many, 8)  # 256 on one machine; as many on each GPU of eight machines
-                each = step(name, view).seconds * batch
-                count, sent = messages(name, view, many, batch)
-                waiting = sent / (INSIDE if many <= 8 else OUTSIDE) + count * LATENCY[many]
-                rate = many * batch / (each + waiting)
-                cores = rate * worker_seconds(VIEWS[view][2])
-                times = [f"{1e3 * each:.0f}", f"{sent / 1e6:.0f}", str(count), f"{1e3 * waiting:.0f}", f"{rate:,.0f}"]
-                times.append(f"{IMAGENET.images / rate / 3600:.1f}")
-                held = f"{memory(name, view, batch) / 1e9:.0f}"
-                lines.append([name, f"`{view}`", str(many), str(batch), *times, held, f"{cores:.0f}"])
-    header = ["network", "view", "GPUs", "images on each", "ms, computing", "MB sent", "messages", "ms, sending"]
-    header += ["images a second, all", "hours, 100 epochs", "GB on each", "cores that decode, all"]
-    return table(header, lines)
+            runs = [run(name, view, many) for many in GPUS]
+            hours = [f"{IMAGENET.images / each.rate / 3600:.1f}" for each in runs]
+            cores = [f"{each.rate * worker_seconds(VIEWS[view][2]):.0f}" for each in runs]
+            rates, held = [f"{each.rate:,.0f}" for each in runs], [f"{each.held:.0f}" for each in runs[:2]]
+            lines.append([name, f"`{view}`", *(" / ".join(part) for part in (rates, hours, held, cores))])
+    counts = " / ".join(map(str, GPUS))
+    header = ["network", "view", f"images a second, {counts} GPUs", "hours of 100 epochs"]
+    return table([*header, "GB on each of 1 / 8", "cores that decode"], lines)
+
+
+def sending() -> str:
+    """What goes over the network in a step."""
+    lines = []
+    for name in NETWORKS:
+        for view in VIEWS:
+            row = [name, f"`{view}`"]
+            for many in GPUS[1:]:
+                count, sent = messages(name, view, many, 256 // 8)
+                each = run(name, view, many)
+                row += [f"{sent / 1e6:.0f}", str(count), f"{each.sending:.0f} of {each.sending + each.computing:.0f}"]
+            lines.append(row)
+    header = [f"{what}, {many} GPUs" for many in GPUS[1:] for what in ("MB each sends", "messages", "ms of a step")]
+    return table(["network", "view", *header], lines)
 
 
 def error() -> str:
@@ -233,7 +261,7 @@ def workers() -> str:
     return f"{table(['work of one core', 'ms'], lines)}\n\n{row['pictures']} JPEGs of {row['pixels']} pixels. {origin}"
 
 
-TABLES = {"scale-work": work, "scale-gpus": gpus, "scale-error": error, "scale-workers": workers}
+TABLES = {f"scale-{part.__name__}": part for part in (work, gpus, sending, error, workers)}
 
 
 def measure(shards: str, many: int = 400) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class Model(nn.Module):
         methods = IMAGENET if config.scale == "imagenet" else METHODS
         self.method = methods[config.method](self.backbone.num_features)
         if distributed.is_initialized():
-            synchronise(self.backbone)
+            self.backbone = synchronise(self.backbone, config.device)
         self.dual = config.dual_bn and config.view not in ("none", "hvp")
         if self.dual:
             convert_dual_batchnorm(self.backbone)

@@ -17,6 +17,9 @@ TERAFLOPS = 40.0
 # an attack goes forward and back once more (3), or back alone where it has the step's gradient (2).
 PASSES = {"none": 6, "third": 9, "clae": 12, "idaa": 12, "idaa-grad": 11}
 
+# The same of methods with a target network, which sees each view as well.
+PASSES_WITH_TARGET = {view: count + (2 if view == "none" else 3) for view, count in PASSES.items()}
+
 
 @cache
 def forward(name: str, size: int) -> float:

@@ -226,6 +226,17 @@ def test_synced_batch_norm_of_one_process_is_torchs(tmp_path):
         distributed.destroy_process_group()
 
 
+def test_batch_norms_of_many_gpus_are_torchs():
+    """Whose training mode needs one; eval mode does not."""
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    x = torch.randn(2, 3, 8, 8)
+    before, keys = plain(x), list(plain.state_dict())
+    synced = synchronise(plain, "cuda")
+    assert isinstance(synced[1], nn.SyncBatchNorm)
+    assert torch.equal(synced(x), before)
+    assert list(synced.state_dict()) == keys
+
+
 def test_learning_rates_of_the_paper():
     simclr, simsiam, plain = (configure(["--method", name]) for name in ("simclr", "simsiam", "plain"))
     assert [learning_rate(simclr, e) / 3e-4 for e in (0, 9, 155, 300)] == pytest.approx([1, 1, 0.5, 0])

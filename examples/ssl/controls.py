@@ -64,7 +64,8 @@ class Disturb(nn.Module):
 
 
 class RandAugment(nn.Module):
-    """RandAugment (Cubuk et al., NeurIPS 2020), other operations for each image."""
+    """RandAugment (Cubuk et al., NeurIPS 2020), other operations for each image. Of many processes that stream pictures
+    each draws the same for its first image, its second, and so on."""
 
     def __init__(self, operations: int, magnitude: int = 10) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from .adco import AdCo
 from .base import Method, View
 from .byol import BYOL
+from .imagenet import IMAGENET
 from .infomin import InfoMin
 from .mochi import MoCHi
 from .moco import MoCo
@@ -27,4 +28,4 @@ METHODS: dict[str, type[Method]] = {
     "infomin": InfoMin,
 }
 
-__all__ = ["METHODS", "Method", "View"]
+__all__ = ["IMAGENET", "METHODS", "Method", "View"]

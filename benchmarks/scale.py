@@ -35,6 +35,7 @@ FLOPS, MEMORY, INSIDE, OUTSIDE, GIGABYTES = 312e12, 2.0e12, 300e9, 25e9, 80
 LATENCY = {1: 0.0, 8: 20e-6, 64: 60e-6}  # of one small message among so many, assumed
 GPUS = (1, 8, 64)
 IMAGENET_PIXELS = 469 * 387  # of a picture on average
+HEADS = 2048 * (2048 + 2 * 2048) + 2 * 2048 * 512  # parameters of SimSiam's, which every process runs for all images
 LOADING = harness.RESULTS / "speed" / "loading.json"
 
 # Passes of the network, and of the VAE, for an image and a step: forward; back to the weights; back to the input alone;
@@ -139,7 +140,7 @@ def messages(name: str, view: str, gpus: int, batch: int) -> tuple[int, float]:
     counted, passes = network(name), VIEWS[view][0]
     forward, back = passes["forward"], passes["weights"] + passes.get("input", 0)
     width = 2048 if counted.norms else 768
-    ring = 2 * (gpus - 1) / gpus * 4 * counted.parameters
+    ring = 2 * (gpus - 1) / gpus * 4 * (counted.parameters + HEADS)
     features = (forward + 2 * back) * (gpus - 1) * batch * width * 4
     moments = sum(2 * 4 * channels * (gpus - 1) for channels in counted.norms) * (forward + 2 * back)
     return 1 + round((1 + len(counted.norms)) * (forward + back)), ring + features + moments
@@ -148,7 +149,7 @@ def messages(name: str, view: str, gpus: int, batch: int) -> tuple[int, float]:
 def memory(name: str, view: str, batch: int) -> float:
     """Bytes on each GPU: weights, gradients and momentum in float32, and what passes keep in bfloat16."""
     counted = network(name)
-    return 3 * 4 * counted.parameters + VIEWS[view][1] * batch * counted.kept
+    return 3 * 4 * (counted.parameters + HEADS) + VIEWS[view][1] * batch * counted.kept
 
 
 def loading() -> dict[str, Any]:
@@ -196,7 +197,9 @@ class Run(NamedTuple):
 def run(name: str, view: str, many: int) -> Run:
     """Batches of 256 on one GPU and on one machine of eight; 32 images on each of more."""
     batch = 256 // min(many, 8)
-    computing = step(name, view).seconds * batch
+    passes = VIEWS[view][0]
+    heads = 2 * HEADS * (passes["forward"] + 2 * passes["weights"]) * batch * many
+    computing = step(name, view).seconds * batch + heads / FLOPS
     count, sent = messages(name, view, many, batch)
     sending = sent / (INSIDE if many <= 8 else OUTSIDE) + count * LATENCY[many]
     return Run(1e3 * computing, 1e3 * sending, many * batch / (computing + sending), memory(name, view, batch) / 1e9)

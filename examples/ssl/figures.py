@@ -50,6 +50,7 @@ def narrow(**options: object) -> dict[float, list[str]]:
 
 
 VAE = ["--weights", "cifar10-vae-small"]
+SHORT = ["--flat-epochs", "0", "--knn-every", "9", *VAE]
 BETA, EPS = (0.1, 0.4, 1.6, 6.4), (0.05, 0.1, 0.2, 0.5)
 SCALES = {
     "paper": Scale(
@@ -67,19 +68,7 @@ SCALES = {
         {10: ["--backbone", "resnet10t"], 34: ["--backbone", "resnet34"], 50: ["--backbone", "resnet50"]},
     ),
     "small": Scale(  # less than elsewhere: 4,000 images for two epochs, judged on 5,000
-        [
-            "--train-images",
-            "4000",
-            "--test-images",
-            "5000",
-            "--epochs",
-            "2",
-            "--flat-epochs",
-            "0",
-            "--knn-every",
-            "9",
-            *VAE,
-        ],
+        ["--train-images", "4000", "--test-images", "5000", "--epochs", "2", *SHORT],
         ["--width", "16", "--epochs", "2", "--bf16"],
         {"batch": 128, "depth": 10, "epochs": 2, "beta": 0.1, "width": 128, "eps": 0.1},
         {

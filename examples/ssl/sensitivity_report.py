@@ -56,13 +56,15 @@ def measured(panel: Panel, axis: str) -> str:
 
 
 def draw(axes: Any, panel: Panel, axis: str, metric: str) -> None:
-    """One panel: a line through the means of each view, a dot for each seed; flat where it has no such setting."""
+    """One panel: a line through the means of each view, a dot for each seed. A view without the setting
+    is flat, and what its seeds span is shaded."""
     for view, line in panel.items():
         color, values = COLORS[view], sorted(line)
         scores = [[100 * run["metrics"][metric] for run in line[value]] for value in values]
         means = [statistics.mean(score) for score in scores]
         if axis in OF_IDAA and not view.startswith("idaa"):
             axes.axhline(means[0], color=color, linestyle="--", label=view)
+            axes.axhspan(min(scores[0]), max(scores[0]), color=color, alpha=0.12, linewidth=0)
             continue
         axes.plot(values, means, color=color, label=view)
         for value, score in zip(values, scores, strict=True):

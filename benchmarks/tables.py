@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import paper
+from benchmarks import paper, scale
 from benchmarks.harness import table
 from idaa_transforms.core.settings import DEFAULTS, Settings
 
@@ -252,6 +252,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "identity": identity,
     "settings": settings,
     **paper.TABLES,
+    **scale.TABLES,
 }
 
 

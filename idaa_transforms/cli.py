@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 from ._version import __version__
 from .commands.measure import calibrate, inspect
 from .commands.train import convert, eval_vae, train_vae
-from .commands.weights import check_data, demo, list_names, push
+from .commands.weights import check_data, demo, list_names, pack, push
 
-_DATA = "an .npz of uint8 images (x_train, x_test), a folder of pictures, or a torchvision dataset such as CIFAR10"
+_DATA = "an .npz of uint8 images (x_train, x_test), a folder of pictures or shards, or a torchvision dataset (CIFAR10)"
 _WEIGHTS = "name, folder or repository"
 _LAYOUTS = "x_train (N, C, L) or (N, L, C)"
 _SKIP = "leave out pictures that cannot be read, and list them"
@@ -87,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("data", help=_DATA)
     new.add_argument("--workers", type=_whole, default=0, help="processes that decode pictures (default: %(default)s)")
     new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+
+    new = command("pack", pack, device=False)
+    new.add_argument("data", help=_DATA)
+    new.add_argument("out", type=Path, nargs="?", help="new folder (default: DATA has shards, and gets their index)")
+    new.add_argument("--per-shard", type=_count, default=1000, help="pictures in each (default: %(default)s)")
+    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+    new.add_argument("--skip-bad", action="store_true", help=_SKIP)
 
     new = command("eval-vae", eval_vae)
     new.add_argument("weights", help=_WEIGHTS)

@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=KINDS)
     parser.add_argument("data", help="CIFAR-10 as an .npz with x_train, y_train, x_test, y_test")
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("weights"))
     args = parser.parse_args()
     run = provenance()  # of the commit that it starts at

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ._version import __version__
+from .commands.app import app
 from .commands.measure import calibrate, inspect
 from .commands.train import convert, eval_vae, train_vae
 from .commands.weights import check_data, demo, list_names, push
@@ -34,6 +35,13 @@ def _count(text: str) -> int:
 
 def _whole(text: str) -> int:
     return int(_number(text, int, 0, "a whole number of at least 0"))
+
+
+def _port(text: str) -> int:
+    value = int(_number(text, int, 1, "a port from 1 to 65535"))
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 1 to 65535")
+    return value
 
 
 def _positive(text: str) -> float:
@@ -80,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--steps", type=_count, default=30, help="training steps (default: %(default)s)")
     from_hub(new)
 
+    _add_app(command("app", app, device=False))
     _add_training(command("train-vae", train_vae))
 
     new = command("check-data", check_data, device=False)
@@ -105,7 +114,6 @@ def _parser() -> argparse.ArgumentParser:
             new.add_argument("--save", action="store_true", help="make it the default of the folder")
 
     command("list", list_names, device=False)
-
     new = command("push", push, device=False)
     new.add_argument("folder", type=Path, help="made by train-vae, convert or save_pretrained")
     new.add_argument("repository", help="org/name; `hf auth login` first")
@@ -117,6 +125,15 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("out", type=Path, help="folder to write")
     new.add_argument("--beta", type=_positive, help="that it was trained with (default: by the authors' kl = 0.1)")
     return parser
+
+
+def _add_app(new: argparse.ArgumentParser) -> None:
+    new.add_argument("--host", default="127.0.0.1", help="0.0.0.0 serves others too (default: %(default)s)")
+    new.add_argument("--port", type=_port, default=7860, help="default: %(default)s")
+    weights = f"{_WEIGHTS} to offer, once or several times (default: those that are here)"
+    new.add_argument("--weights", action="append", default=[], metavar="NAME", help=weights)
+    network = "to offer beside the package's own: file.py:attribute, package.module:attribute, or a name of timm's"
+    new.add_argument("--network", action="append", default=[], metavar="NAME", help=network)
 
 
 def _add_training(new: argparse.ArgumentParser) -> None:

@@ -25,8 +25,8 @@ class Shipped(NamedTuple):
 
 
 CLASSIFIERS = {
-    "cifar10-classifier": Shipped("to attack", ""),
-    "cifar10-judge": Shipped("to judge", ""),
+    "cifar10-classifier": Shipped("to attack", "d65471b015846518466e7367f6c5f80054c078a2b9bffeb89aac8c99bf5dec6c"),
+    "cifar10-judge": Shipped("to judge", "847e4b25a054be7c4802c1dc546d8eb412167481eeb863ae89e53cc811e90a84"),
 }
 SIZE = 32
 

@@ -170,7 +170,7 @@ def _add_training(new: argparse.ArgumentParser) -> None:
 def _add_measuring(new: argparse.ArgumentParser) -> None:
     new.add_argument("weights", help=_WEIGHTS)
     new.add_argument("--data", required=True, help=_DATA)
-    model = "package.module:attribute, images in [0, 1] to features, or a name of timm's"
+    model = "package.module:attribute or file.py:attribute, images in [0, 1] to features; or a name of timm's"
     new.add_argument("--judge", required=True, help=f"a frozen model: {model}")
     new.add_argument("--logits", action="store_true", help="the judge gives scores of classes")
     new.add_argument("--model", help="the network that the views attack, likewise (default: the judge)")

@@ -18,16 +18,16 @@ def code_of(picture: Sample | Upload, setup: Setup, models: Models) -> str:
     guard = "" if setup.guard is None else f", guard=Guard(judge, {setup.guard!r})"
     names = "IDAATransform, objectives" if setup.guard is None else "Guard, IDAATransform, objectives"
     judge = "judge = network" if setup.judge == setup.network else _load("judge", setup.judge, models)
+    network = _load("network", setup.network, models)
     head = [
-        *(each for each in imports if each.startswith("from pathlib")),
-        *(["import torch"] if "manual_seed" in judge + _load("network", setup.network, models) else []),
+        *(["import torch"] if "manual_seed" in network + judge else []),
         f"from idaa_transforms import {names}",
         "from idaa_transforms.measure import load_model",
-        *(each for each in imports if not each.startswith("from pathlib")),
+        *imports,
     ]
     body = [
         line,
-        _load("network", setup.network, models),
+        network,
         judge,
         f"aug = IDAATransform.from_pretrained({setup.weights!r}{said}{guard})",
         "",

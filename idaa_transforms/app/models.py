@@ -118,6 +118,7 @@ def is_pretrained(name: str) -> bool:
     from timm.models import get_pretrained_cfg
 
     about = get_pretrained_cfg(name)
-    source = about.hf_hub_id if about else None
+    if about is None or not about.hf_hub_id:
+        return False
     files = ("model.safetensors", "pytorch_model.bin")
-    return bool(source) and any(isinstance(try_to_load_from_cache(source, file), str) for file in files)
+    return any(isinstance(try_to_load_from_cache(about.hf_hub_id, file), str) for file in files)

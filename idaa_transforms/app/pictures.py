@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
 from ..training.pictures import read_header, read_picture
 from ..training.reading import middle_square
@@ -21,23 +22,28 @@ MOST_BYTES, MOST_PIXELS = 10_000_000, 16_000_000
 
 
 class Sample(NamedTuple):
-    """A test image of CIFAR-10 by its index."""
+    """A test image of CIFAR-10, by its row in :func:`~idaa_transforms.util.sample.cifar10_sample`."""
 
-    index: int
+    row: int
 
     @property
     def name(self) -> str:
         """Its class."""
-        return CLASSES[LABELS[self.index]]
+        return CLASSES[LABELS[self.row]]
 
     def at(self, size: int) -> Tensor:
         """Float (1, 3, size, size) in [0, 1]."""
-        return cifar10_sample((size, size))[0][self.index : self.index + 1]
+        x = cifar10_sample()[0][self.row : self.row + 1]
+        return x if size == x.shape[-1] else resize(x, [size, size], antialias=True).clamp(0, 1)
 
     def code(self, size: int) -> tuple[list[str], str]:
         """Imports, and the line that makes x."""
         imports = ["from idaa_transforms.util.sample import cifar10_sample"]
-        return imports, f"x = cifar10_sample(({size}, {size}))[0][{self.index}:{self.index + 1}]"
+        x = f"cifar10_sample()[0][{self.row}:{self.row + 1}]"
+        if size == 32:
+            return imports, f"x = {x}"
+        imports.append("from torchvision.transforms.v2.functional import resize")
+        return imports, f"x = resize({x}, [{size}, {size}], antialias=True).clamp(0, 1)"
 
 
 class Upload(NamedTuple):

@@ -44,6 +44,9 @@ class Classifier(nn.Module):
         (B, 3, H, W) to (B, classes), or (B, widths[-1]).
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, widths: Sequence[int], stride: int, classes: Sequence[str], logits: bool = True) -> None:
         super().__init__()
         self.config = {"widths": list(widths), "stride": stride, "classes": list(classes)}

@@ -232,5 +232,5 @@ def test_a_wrong_port(capsys):
 @pytest.mark.slow
 def test_wrong_weights_are_told_before_anything_is_served():
     pytest.importorskip("gradio", reason="gradio is not installed: make app")
-    with pytest.raises(SystemExit, match="there is no folder './none'"):
+    with pytest.raises(SystemExit, match=r"there is no folder './none'"):
         main(["app", "--weights", "./none"])

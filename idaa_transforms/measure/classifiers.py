@@ -26,7 +26,7 @@ class Shipped(NamedTuple):
 
 CLASSIFIERS = {
     "cifar10-classifier": Shipped("to attack", "d65471b015846518466e7367f6c5f80054c078a2b9bffeb89aac8c99bf5dec6c"),
-    "cifar10-judge": Shipped("to judge", "847e4b25a054be7c4802c1dc546d8eb412167481eeb863ae89e53cc811e90a84"),
+    "cifar10-judge": Shipped("to judge", "8f769653b3d03efc7e94844707f8e39021a9fd0b23616dba197eed19c062aca2"),
 }
 SIZE = 32
 

@@ -23,7 +23,7 @@ PORT, WIDTH, HEIGHT = 7899, 1200, 1000
 
 
 def main() -> None:
-    """Serve, look, save with few colours."""
+    """Serve, look, save in 256 colours."""
     page = launch(Desk(Models()), port=PORT, block=False)
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
@@ -43,7 +43,7 @@ def main() -> None:
     finally:
         driver.quit()
         page.close()
-    shot.quantize(128, dither=Image.Dither.NONE).save(OUT, optimize=True)
+    shot.quantize(256).save(OUT, optimize=True)
     print(f"{OUT}: {OUT.stat().st_size / 1000:.0f} kB")
 
 

@@ -268,7 +268,7 @@ class TestBrowser:
         acts = [
             lambda: page.all("#samples button.thumbnail-item")[4].click(),
             lambda: page.tick("64"),
-            lambda: page.slide("eps", 1.5),
+            lambda: page.slide("eps", 0.5),
             lambda: page.slide("Steps", 3),
             lambda: page.tick("posterior"),
             lambda: page.tick("l2"),
@@ -304,13 +304,13 @@ class TestBrowser:
         other = Page(driver, app[0])
         other.after(lambda: other.upload("blue.png"))
         assert len(app[1].uploads) == kept + 2
-        other.slide("eps", 1)
+        other.slide("eps", 0.4)
         driver.switch_to.window(first)
-        _, code = page.after(lambda: page.slide("eps", 1.2))
+        _, code = page.after(lambda: page.slide("eps", 0.6))
         assert "red.png" in code
-        assert "eps=1.2" in code
+        assert "eps=0.6" in code
         driver.switch_to.window(driver.window_handles[-1])
-        other.wait(lambda: "eps=1.0" in other.code)
+        other.wait(lambda: "eps=0.4" in other.code)
         assert "blue.png" in other.code
         driver.close()
         driver.switch_to.window(first)
@@ -329,7 +329,7 @@ class TestBrowser:
         assert f"[{SAMPLES[1]}:{SAMPLES[1] + 1}]" in code
         slider = focus(lambda at: at.get_attribute("type") == "range" and "eps" in at.get_attribute("aria-label"))
         shown, code = page.after(lambda: slider.send_keys("\ue014"))
-        assert "eps=0.55" in code
+        assert "eps=0.11" in code
         agree(shown, code)
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])

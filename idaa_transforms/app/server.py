@@ -13,7 +13,7 @@ from .page import CSS, error_html, note_html, result_html, said
 from .pictures import MOST_BYTES, SAMPLES, SIZES, Sample, Upload, Uploads, read_upload
 from .view import MOST_STEPS, Setup, make_view
 
-EPS = {"linf": (2.0, 0.5), "l2": (20.0, 6.0)}
+EPS = {"linf": (1.0, 0.1), "l2": (20.0, 2.0)}
 """For each norm: the end of the slider, and where it starts."""
 KEPT = (10, 30)
 """Uploads are read at once. How often, in seconds, their files are looked for, and at what age they are deleted."""
@@ -112,7 +112,7 @@ def _pictures() -> tuple[Any, Any, Any]:
         interactive=False,
         elem_id="samples",
     )
-    file = gr.File(label=f"or drop your own, up to {MOST_BYTES // 10**6} MB", height=120, elem_id="upload")
+    file = gr.File(label=f"or drop your own, up to {MOST_BYTES // 10**6} MB", height=150, elem_id="upload")
     told = gr.HTML(elem_id="told")
     return gallery, file, told
 
@@ -126,7 +126,7 @@ def _choices(models: Models) -> list[Any]:
     )
     judge = gr.Dropdown(list(models.networks), value=default.judge, label="Judge", filterable=False)
     size = gr.Radio(list(SIZES), value=default.size, label="Pixels: height and width of the picture")
-    eps = gr.Slider(0, EPS["linf"][0], value=start, step=0.05, label="eps: how far delta may go")
+    eps = gr.Slider(0, EPS["linf"][0], value=start, step=0.01, label="eps: how far delta may go")
     norm = gr.Radio(["linf", "l2"], value=default.norm, label="Norm of delta that eps bounds")
     steps = gr.Slider(1, MOST_STEPS, value=default.steps, step=1, label="Steps")
     scale = gr.Radio(
@@ -142,7 +142,7 @@ def _choices(models: Models) -> list[Any]:
 def _eps_for(norm: str) -> Any:
     """The slider of eps for a norm: a vector of 512 numbers is long before one of them is large."""
     most, start = EPS[norm]
-    return gr.update(maximum=most, value=start, step=most / 40)
+    return gr.update(maximum=most, value=start, step=most / 100)
 
 
 class Desk:

@@ -39,7 +39,7 @@ class Setup:
     network: str = "cifar10-classifier"
     judge: str = "cifar10-judge"
     size: int = 32
-    eps: float = 0.5
+    eps: float = 0.1
     norm: str = "linf"
     steps: int = 1
     scale: str = "latent"

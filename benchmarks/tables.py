@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import paper
+from benchmarks import paper, scale
 from benchmarks.harness import table
 from idaa_transforms.core.settings import DEFAULTS, Settings
 
@@ -121,6 +121,12 @@ def cost() -> str:
         (row,) = (row for row in rows if row["ratio of medians"].startswith(start))
         lines.append([text, *(row[column].removesuffix(" (missed)") for column in columns)])
     return f"{table(['', *columns], lines)}\n\n{run_of(TARGETS)}"
+
+
+def large() -> str:
+    """The ratios at 224 pixels, with their targets."""
+    rows = read(SPEED, "## Images of 224 pixels, cpu")
+    return f"{_as_table(rows)}\n\n{run_of(SPEED.with_name('cpu-large.json'))}"
 
 
 # Weights -------------------------------------------------------------------------------------------------------------
@@ -238,6 +244,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal-time": equal_time,
     "cost": cost,
     "targets": targets,
+    "large": large,
     "weights": weights,
     "weights-in-full": weights_in_full,
     "high-fidelity": high_fidelity,
@@ -245,6 +252,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "identity": identity,
     "settings": settings,
     **paper.TABLES,
+    **scale.TABLES,
 }
 
 

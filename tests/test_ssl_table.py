@@ -14,6 +14,8 @@ from config import PLACE
 from scipy import stats
 from train import train
 
+from examples.shared import table
+
 
 @pytest.fixture
 def grid(tmp_path, monkeypatch):
@@ -110,7 +112,7 @@ def test_the_board_gives_every_arm_the_same_time(grid):
 
 def test_intervals_are_students():
     """Against scipy's, and by hand: of 1, 2 and 3 points the standard error is 1 / sqrt(3)."""
-    assert board_report.interval([0.01, 0.02, 0.03]) == "+2.0 ± 2.5"  # 4.303 / sqrt(3)
-    assert board_report.interval([0.01]) == "+1.0"
-    for degrees, value in enumerate(board_report.T, 1):
+    assert table.interval([0.01, 0.02, 0.03]) == "+2.0 ± 2.5"  # 4.303 / sqrt(3)
+    assert table.interval([0.01]) == "+1.0"
+    for degrees, value in enumerate(table.T, 1):
         assert value == pytest.approx(stats.t.ppf(0.975, degrees), abs=1e-3)

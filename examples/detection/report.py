@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.shared.table import Run, clock, grouped, markdown, origins, read_runs, spread, told
+from examples.shared.table import Run, clock, grouped, interval, markdown, origins, read_runs, spread, told
 
 from .config import configure
 
@@ -51,16 +51,18 @@ PUBLISHED = (
 )
 # Eight V100 at detectron2's seconds for an iteration of 16 images, 0.58 and 0.26 by its model zoo, rounded here.
 HOURS = {"c4": 8 * 0.58 * 90_000 / 3600, "fpn": 8 * 0.26 * 90_000 / 3600}
+PLAIN = "simclr, none"  # what the others are compared with, seed by seed
 ABOUT = (
     "Average precision in per cent after the last iteration, mean ± standard deviation over seeds, on all images of "
-    "val/ unless the settings say otherwise. `training, s` is processor time where there is no GPU. The JSON of each "
+    "val/ unless the settings say otherwise. Over none: mean difference to it, seed by seed, ± half of its 95 % interval "
+    "(Student's t). `training, s` is processor time where there is no GPU. The JSON of each "
     "run beside this file has its command, commit, machine, hours and every setting, of the backbone too."
 )
 BESIDE = (
     "Mask R-CNN with a ResNet-50 on COCO, 1x schedule. Published numbers: IDAA is Yang et al., ICML 2022; MoCo is He "
     "et al., CVPR 2020; InfoMin is Tian et al., NeurIPS 2020. Hours are estimated for V100 from the speed that "
     "detectron2 states for eight of them, without pretraining. SSL-RUN is a ResNet-50 pretrained on ImageNet for 200 "
-    "epochs: examples/ssl keeps images in memory, where ImageNet does not fit, so that it has to come from elsewhere."
+    "epochs, by examples/ssl (docs/imagenet.md) or from elsewhere."
 )
 
 
@@ -91,14 +93,20 @@ def measured(runs: list[Run], planned: tuple[str, ...] = ()) -> str:
     for run in sorted(runs, key=lambda run: (settings(run), start_of(run) != "scratch", run["config"]["seed"])):
         groups.setdefault((start_of(run), settings(run)), []).append(run)
     names = [name for name in METRICS if not runs or name in runs[0]["metrics"]]
+    over = [name for name in ("box_AP", "mask_AP") if name in names]
+    plain = {other: {run["config"]["seed"]: run for run in same} for (s, other), same in groups.items() if s == PLAIN}
     lines = []
     for (start, other), same in groups.items():
         seeds = " ".join(str(run["config"]["seed"]) for run in same)
         numbers = [spread([run["metrics"][name] for run in same]) for name in names]
-        lines.append([start, other, seeds, *numbers, spread([seconds(run) for run in same], 1, ".0f")])
+        pairs = [(run, plain[other][seed]) for run in same if (seed := run["config"]["seed"]) in plain.get(other, {})]
+        gains = [interval([a["metrics"][name] - b["metrics"][name] for a, b in pairs]) for name in over if pairs]
+        gains = gains if pairs and start != PLAIN else ["-"] * len(over)
+        lines.append([start, other, seeds, *numbers, *gains, spread([seconds(run) for run in same], 1, ".0f")])
     missing = [start for start in planned if (start, "") not in groups]
-    lines += [[start, "", *["not run"] * (len(names) + 2)] for start in missing]
-    header = ["backbone", "settings", "seeds", *(METRICS[name] for name in names), "training, s"]
+    lines += [[start, "", *["not run"] * (len(names) + len(over) + 2)] for start in missing]
+    header = ["backbone", "settings", "seeds", *(METRICS[name] for name in names)]
+    header += [*(f"{METRICS[name]} over none" for name in over), "training, s"]
     return markdown(header, lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 from benchmarks.harness import table as markdown
 
-__all__ = ["Run", "all_else", "clock", "grouped", "markdown", "origins", "read_runs", "spread", "told"]
+__all__ = ["Run", "all_else", "clock", "grouped", "interval", "markdown", "origins", "read_runs", "spread", "told"]
 
 Run = dict[str, Any]
+# Student's t at 97.5 %, for 1, 2, ... degrees of freedom.
+T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 def read_runs(results: Path) -> list[Run]:
@@ -51,6 +54,15 @@ def clock(run: Run) -> str:
     """What stands before ``seconds`` and ``hours`` that count: on a GPU the clock's, which stand alone; elsewhere the
     processor's, since other work may share it."""
     return "cpu_" if "no GPU" in run["run"]["machine"] else ""
+
+
+def interval(differences: list[float]) -> str:
+    """Mean in points and, of two and more, half the width of its 95 % interval."""
+    mean = 100 * statistics.mean(differences)
+    if len(differences) < 2:
+        return f"{mean:+.1f}"
+    half = T[len(differences) - 2] * 100 * statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{mean:+.1f} ± {half:.1f}"
 
 
 def origins(runs: list[Run]) -> str:

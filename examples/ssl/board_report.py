@@ -8,7 +8,6 @@ run_table.py --board does this after each cell, and `make tables` puts the table
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import sys
 from pathlib import Path
@@ -17,20 +16,11 @@ from typing import Any
 import report
 from board import ARMS, LADDER, RUNGS
 
+from examples.shared.table import interval
+
 FRESH = 10  # seeds from here on decide; those below explore
 OURS = {arm for arm, options in ARMS.items() if "idaa-grad" in options or "idaa-small" in options}
-# Student's t at 97.5 %, for 1, 2, ... degrees of freedom.
-T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 Runs = dict[str, dict[int, dict[str, Any]]]  # arm, seed
-
-
-def interval(differences: list[float]) -> str:
-    """Mean in points and, of two and more, half the width of its 95 % interval."""
-    mean = 100 * statistics.mean(differences)
-    if len(differences) < 2:
-        return f"{mean:+.1f}"
-    half = T[len(differences) - 2] * 100 * statistics.stdev(differences) / math.sqrt(len(differences))
-    return f"{mean:+.1f} ± {half:.1f}"
 
 
 def read(results: Path, rung: str) -> Runs:

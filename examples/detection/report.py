@@ -54,8 +54,8 @@ HOURS = {"c4": 8 * 0.58 * 90_000 / 3600, "fpn": 8 * 0.26 * 90_000 / 3600}
 PLAIN = "simclr, none"  # what the others are compared with, seed by seed
 ABOUT = (
     "Average precision in per cent after the last iteration, mean ± standard deviation over seeds, on all images of "
-    "val/ unless the settings say otherwise. Over none: mean difference to it, seed by seed, ± half of its 95 % interval "
-    "(Student's t). `training, s` is processor time where there is no GPU. The JSON of each "
+    "val/ unless the settings say otherwise. Over none: mean difference to it, seed by seed, ± half of its 95 % "
+    "interval (Student's t). `training, s` is processor time where there is no GPU. The JSON of each "
     "run beside this file has its command, commit, machine, hours and every setting, of the backbone too."
 )
 BESIDE = (

@@ -58,7 +58,7 @@ def load_images(
             that shape; a folder of pictures, however nested, with ``train`` and ``test`` (or ``val``) apart if it has
             these; or the name of a torchvision dataset. Where there is no test set, every twentieth image becomes one.
             Labels are y_train and y_test of an ``.npz``, and the subfolders of a folder in alphabetical order.
-            :mod:`.pictures` has the rules by which pictures and values become uint8.
+            ``training/pictures.py`` has the rules by which pictures and values become uint8.
         size: height and width. Images are cropped to the square in their middle and resized. Needed unless all images
             have one size, and all pictures are square.
         root: where torchvision datasets are, or are downloaded to.

@@ -123,6 +123,12 @@ def cost() -> str:
     return f"{table(['', *columns], lines)}\n\n{run_of(TARGETS)}"
 
 
+def large() -> str:
+    """The ratios at 224 pixels, with their targets."""
+    rows = read(SPEED, "## Images of 224 pixels, cpu")
+    return f"{_as_table(rows)}\n\n{run_of(SPEED.with_name('cpu-large.json'))}"
+
+
 # Weights -------------------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +244,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal-time": equal_time,
     "cost": cost,
     "targets": targets,
+    "large": large,
     "weights": weights,
     "weights-in-full": weights_in_full,
     "high-fidelity": high_fidelity,

@@ -18,11 +18,11 @@ from torch import nn
 from idaa_transforms import IDAATransform, objectives
 
 sys.path += [".", "../.."]  # the root of the clone, whether this runs there or here
-from examples.signals import recordings, train_a_vae
+from examples.signals import made_up, train_a_vae
 
 torch.manual_seed(0)
-x = recordings()  # (256, 3, 64)
-aug = IDAATransform(train_a_vae(x), eps=1.0)
+x = made_up()  # (256, 3, 64)
+aug = IDAATransform(train_a_vae(x, 150), eps=1.0)
 
 # %%
 # A network to attack: it embeds a signal in 32 numbers, and is to find it again turned round in time.

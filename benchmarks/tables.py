@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import paper
+from benchmarks import paper, scale
 from benchmarks.harness import table
 from idaa_transforms.core.settings import DEFAULTS, Settings
 
@@ -49,7 +49,8 @@ def run_of(file: Path) -> str:
 
 VIEWS = {"none": "none", "third": "a random one", "idaa-grad": "IDAA by `grad=`"}
 WEAK = "crop 0.4, jitter [0.4, 0.4, 0.4, 0.1]"
-STRENGTHS = {"": "the paper's", WEAK: "weak: crops from 0.4, half the jitter"}
+LONG = "clae_eps 0.03"  # of [0, 1]; five times the step of CLAE's paper
+STRENGTHS = {"": "the paper's", LONG: "the paper's", WEAK: "weak: crops from 0.4, half the jitter"}
 SSL = RESULTS / "ssl" / "table.md"
 
 
@@ -70,7 +71,13 @@ def help_in_full() -> str:
     """The same with gains over the control, and cost."""
     columns = ("seeds", "kNN", "linear", "kNN, embedding", "linear, embedding", "kNN over third", "linear over third")
     lines = [
-        [STRENGTHS[r["settings"]], f"`{r['view']}`", *(r[c] for c in columns), r["epoch, none = 1"]] for r in _ssl()
+        [
+            STRENGTHS[r["settings"]],
+            f"`{r['view']}`{', eps 0.03' * (r['settings'] == LONG)}",
+            *(r[c] for c in columns),
+            r["epoch, none = 1"],
+        ]
+        for r in _ssl()
     ]
     return table(["random augmentation", "view", *columns, "time of an epoch, none = 1"], lines)
 
@@ -189,6 +196,19 @@ def high_fidelity() -> str:
     return f"{table(header, lines)}\n\n{run_of(file)}"
 
 
+def natural() -> str:
+    """What views of photographs of 224 pixels keep at equal hardness, by autoencoder."""
+    file = RESULTS / "natural.json"
+    lines = []
+    for r in json.loads(file.read_text())["rows"]:
+        name = Path(r["autoencoder"]).name
+        cost = [f"{r['parameters'] / 1e6:.2f} M", f"{r['ms']['median']:.0f} ms"] if "ms" in r else ["-", "-"]
+        kept = [f"{r[judge]['at_gain'][gain]:.2f}" for judge in ("efficientnet", "mobilenet") for gain in ("0.1", "0.2")]
+        lines.append([f"`{name}`" if "-vae" in name else name, *cost, *kept])
+    judges = [f"{judge}, loss + {gain}" for judge in ("EfficientNet-Lite0", "MobileNetV2") for gain in ("0.1", "0.2")]
+    return f"{table(['autoencoder', 'parameters', 'a view of 32', *judges], lines)}\n\n{run_of(file)}"
+
+
 def sweep() -> str:
     """Beta and the size of the latent."""
     return f"{_as_table(read(RESULTS / 'vae-sweep.md'))}\n\n{run_of(RESULTS / 'vae-sweep.json')}"
@@ -248,10 +268,12 @@ TABLES: dict[str, Callable[[], str]] = {
     "weights": weights,
     "weights-in-full": weights_in_full,
     "high-fidelity": high_fidelity,
+    "natural": natural,
     "sweep": sweep,
     "identity": identity,
     "settings": settings,
     **paper.TABLES,
+    **scale.TABLES,
 }
 
 

@@ -10,16 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import kornia.augmentation as K
 import torch
 from lightly.utils import dist
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def of_all(part: Tensor) -> Tensor:
+    """The ``part`` of every process, stacked, with a gradient."""
+    return torch.stack(dist.gather(part)) if dist.world_size() > 1 else part[None]
+
+
 def gather(rows: Tensor) -> Tensor:
     """Rows (b, D) of every process, (world * b, D), with a gradient and in the order of the batch, of which process r
     had rows r, r + world, and so on."""
-    return torch.stack(dist.gather(rows), 1).flatten(0, 1) if dist.world_size() > 1 else rows
+    return of_all(rows).transpose(0, 1).flatten(0, 1)
+
+
+def augment_share(augment: nn.Module, x: Tensor, rank: int, world: int) -> Tensor:
+    """``augment`` of images (b, C, H, W), rows ``rank``, ``rank + world``, and so on of a batch, as one process would
+    augment them within the batch: what is random is drawn for all of it, and costs next to nothing."""
+    for one in augment:
+        if not isinstance(one, K.IntensityAugmentationBase2D | K.GeometricAugmentationBase2D):
+            x = one(x)
+            continue
+        drawn = one.forward_parameters((world * len(x), *x.shape[1:]))
+        shape = torch.tensor(x.shape)
+        own = {name: value if name == "order" else value[rank::world] for name, value in drawn.items()}
+        x = one(x, params=own | {"forward_input_shape": shape})
+    return x
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -42,11 +62,13 @@ class SyncedBatchNorm(_BatchNorm):
         """(b, C, ...) to the same, by the statistics of world * b rows."""
         if not self.training:
             return super().forward(x)
-        dims = [0, *range(2, x.ndim)]
-        rows, shape = x.float(), [1, -1, *[1] * (x.ndim - 2)]
-        mean = torch.stack(dist.gather(rows.mean(dims))).mean(0)
+        dims, shape = [0, *range(2, x.ndim)], [1, -1, *[1] * (x.ndim - 2)]
+        rows = x.float()
+        own = torch.var_mean(rows, dims, correction=0)
+        variances, means = of_all(torch.stack(own)).unbind(1)  # one message, of all processes
+        mean = means.mean(0)
+        variance = (variances + (means - mean).square()).mean(0)
         rows = rows - mean.view(shape)
-        variance = torch.stack(dist.gather(rows.square().mean(dims))).mean(0)
         with torch.no_grad():
             self.num_batches_tracked += 1
             n = x.numel() // x.shape[1] * dist.world_size()
@@ -56,8 +78,11 @@ class SyncedBatchNorm(_BatchNorm):
         return (rows * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
 
-def synchronise(model: nn.Module) -> nn.Module:
-    """Make every batch norm of ``model`` a :class:`SyncedBatchNorm`, in place; weights and names stay."""
+def synchronise(model: nn.Module, device: torch.device | str = "cpu") -> nn.Module:
+    """``model`` with batch norms that take the moments of all processes, in place; weights and names stay. On CUDA
+    these are torch's, which are fused, and elsewhere :class:`SyncedBatchNorm`."""
+    if torch.device(device).type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.__class__ = SyncedBatchNorm

@@ -28,7 +28,7 @@ def set_up(config: Any) -> tuple[int, int]:
     device = own_device(config.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    return processes(device)
+    return processes(device, getattr(config, "patience", None))
 
 
 def now() -> Times:

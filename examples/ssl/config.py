@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from methods import METHODS
+from methods import IMAGENET, METHODS
 
 from idaa_transforms.util.precision import use_bfloat16
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # where examples.shared is found, wherever this is run
 from examples.shared.options import command_line, run_name
-from examples.shared.views import WEIGHTS, View
+from examples.shared.views import NATURAL, WEIGHTS, View
 
 
 @dataclass
@@ -22,8 +23,10 @@ class Config:
     """What decides a run. The method's recipe (methods/*.py) goes before these defaults, then the scale, then the
     command line."""
 
-    method: Literal["plain", "uel", "simclr", "simsiam", "moco", "byol", "swav"] = "simclr"
-    scale: Literal["paper", "small", "smoke"] = "paper"
+    method: Literal[
+        "plain", "uel", "simclr", "simsiam", "moco", "byol", "swav", "mochi", "synco", "adco", "infomin"
+    ] = "simclr"
+    scale: Literal["paper", "small", "smoke", "imagenet"] = "paper"
     seed: int = 0
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
 
@@ -49,6 +52,7 @@ class Config:
     data: str = "cifar10"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
     root: str = "data"
     download: bool = True  # by torchvision, where cifar10 or cifar100 is not in root
+    stream: bool = False  # data are shards, or a folder, read as they are needed: see large.py
     signals: bool = False  # data are an .npz of x_train (N, C, L), in units of their own
     image_size: int = 0  # 0: as they are
     train_images: int = 0  # the first so many; 0: all
@@ -58,6 +62,8 @@ class Config:
     jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
     jitter_p: float = 0.8
     gray: float = 0.2
+    randaugment: int = 0  # operations of RandAugment on each image, of magnitude 10 of 30
+    blur: float = 0.0  # share of images that get a Gaussian blur
     noise: float = 0.0  # after all that, on every random view: standard deviation of Gaussian noise
     mixup: float = 0.0  # largest share of another image
     quantize: int = 0  # random bins of each channel
@@ -66,10 +72,11 @@ class Config:
     backbone: str = "resnet18"  # of timm, with a 3x3 stem for images of up to 64 pixels
     backbone_options: dict[str, Any] = field(default_factory=dict)  # JSON; of timm.create_model
     maxpool: bool = False
-    optimiser: Literal["adam", "sgd"] = "adam"
-    lr: float = 3e-4
+    optimiser: Literal["adam", "sgd", "lars"] = "adam"
+    lr: float = 3e-4  # of --recipe imagenet: for a batch of 256; its default grows with the batch
     weight_decay: float = 0.0
     batch_size: int = 256  # over all processes
+    accumulate: int = 1  # with --stream: so many parts of a batch after each other, each with a loss of its own
     epochs: float = 300
     schedule: Literal["cosine", "steps"] = "cosine"  # steps: times .1, .05, .01 after 120, 160, 200 epochs of 301
     warmup_epochs: int = 0  # linear, then
@@ -78,6 +85,9 @@ class Config:
     # measuring
     sigma: float = 0.5  # of the weighted kNN
     knn_every: int = 5  # epochs
+    probe_epochs: int = 90  # of the linear classifier, with --stream
+    probe_batch: int = 4096
+    probe_lr: float = 0.1  # for a batch of 256
 
     # the machine
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,6 +95,10 @@ class Config:
     bf16: bool | None = None  # autocast the backbone, VAE in bfloat16; not said: where the device has it
     compile: bool = False
     stop_after: int = 0  # epochs; ends early without changing the schedule
+    workers: int = 4  # with --stream, and so are these: processes that decode, for each process that trains
+    every: int = 500  # steps between checkpoints, which are rows of the log too
+    patience: float = 600  # seconds that a batch, or another process, may keep this one waiting
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         self.bf16 = use_bfloat16(self.bf16, self.device)
@@ -98,7 +112,10 @@ class Config:
 
 OF_VAE = ("latent", "idaa", "idaa-grad", "idaa-small")  # views that need one
 # What decides nothing but where and how fast.
-PLACE = ("out", "root", "download", "device", "threads", "compile", "stop_after")
+PLACE = (
+    *("out", "root", "download", "device", "threads", "compile", "stop_after"),
+    *("workers", "every", "patience", "tensorboard"),
+)
 ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -113,6 +130,15 @@ SCALES: dict[str, dict[str, Any]] = {
         "flat_epochs": 1,
         "knn_every": 1,
         "threads": 1,
+    },
+    "imagenet": {  # ResNet-50 at 224; the rest is in methods/imagenet.py
+        "stream": True,
+        "backbone": "resnet50",
+        "maxpool": True,
+        "image_size": 224,
+        "batch_size": 256,
+        "blur": 0.5,
+        "weights": NATURAL,
     },
     "smoke": {  # a toy on the images of the package: seconds
         **ADAM,
@@ -133,11 +159,17 @@ SCALES: dict[str, dict[str, Any]] = {
 def configure(arguments: list[str] | None = None, about: str | None = None) -> Config:
     """From the command line: defaults, the method's recipe, the scale, then what was said."""
     parser = command_line(Config, about)
+    parser.add_argument("--recipe", dest="scale", choices=SCALES, default=argparse.SUPPRESS, help="the same as --scale")
     said = vars(parser.parse_args(arguments))
     method, scale = said.get("method", Config.method), said.get("scale", Config.scale)
-    config = Config(**METHODS[method].recipe | SCALES[scale] | said)
+    if scale == "imagenet" and method not in IMAGENET:
+        parser.error(f"--recipe imagenet is for --method {' and '.join(IMAGENET)}, not {method}")
+    methods = IMAGENET if scale == "imagenet" else METHODS
+    config = Config(**methods[method].recipe | SCALES[scale] | said)
+    if scale == "imagenet" and "lr" not in said:
+        config.lr *= config.batch_size / 256
     config.jitter = tuple(config.jitter)
-    if "weights" not in said and config.data not in ("cifar10", "sample"):
+    if "weights" not in said and not config.stream and config.data not in ("cifar10", "sample"):
         config.weights = WEIGHTS.get(config.data, "")
     axes = (config.method, config.view, Path(config.data).stem, config.scale, f"s{config.seed}")
     config.out = config.out or f"runs/ssl/{run_name(axes, said, ('method', 'view', 'data', 'scale', 'seed', *PLACE))}"
@@ -150,6 +182,10 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
             parser.error(f"{option} is for --view {' and '.join(views)}, not {config.view}")
     if config.pair == "both" and config.dual_bn:
         parser.error("with --pair both no view is left for the clean batch norms; add --no-dual-bn")
+    if config.stream and not config.image_size:
+        parser.error("with --stream pictures have any size; add --image-size")
+    if config.accumulate > 1 and not config.stream:
+        parser.error("--accumulate is for --stream")
     if config.view in OF_VAE and not config.weights:
         parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")
     return config

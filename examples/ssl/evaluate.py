@@ -3,7 +3,7 @@
     python examples/ssl/evaluate.py runs/ssl/simclr-idaa-cifar10-small-s0
 
 Both on the backbone's features and on the embedding that the loss compares. train.py does the same at its end. No
-choice is made on the test set.
+choice is made on the test set. Of pictures that stream there is the linear classifier of probe.py alone.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from config import Config
 from lightly.utils.benchmarking.knn import knn_predict
 from network import Model
+from probe import evaluate_stream
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,10 +83,10 @@ def main(folder: Path) -> dict[str, float]:
 
     saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     config = Config(**saved["config"])
-    data = load_data(config)
-    model = make_model(config, data.train)
+    data = None if config.stream else load_data(config)
+    model = make_model(config, data.train if data else None)
     model.load_state_dict(saved["model"])
-    metrics = evaluate(model, data, config.sigma)
+    metrics = evaluate(model, data, config.sigma) if data else evaluate_stream(config, model, folder)
     print(json.dumps(metrics, indent=1))
     return metrics
 

@@ -9,7 +9,7 @@ import torch
 from config import Config
 from controls import channels_last
 from lightly.models.utils import update_momentum
-from methods import METHODS, View
+from methods import IMAGENET, METHODS, View
 from torch import Tensor, distributed, nn
 
 from examples.shared.backbones import build_backbone, statistics_of
@@ -31,9 +31,10 @@ class Model(nn.Module):
         self.mean, self.std = statistics or statistics_of(config.data)
         small = size <= 64 or config.signals
         self.backbone = build_backbone(config.backbone, config.backbone_options, small, config.maxpool, len(self.mean))
-        self.method = METHODS[config.method](self.backbone.num_features)
+        methods = IMAGENET if config.scale == "imagenet" else METHODS
+        self.method = methods[config.method](self.backbone.num_features)
         if distributed.is_initialized():
-            synchronise(self.backbone)
+            self.backbone = synchronise(self.backbone, config.device)
         self.dual = config.dual_bn and config.view not in ("none", "hvp")
         if self.dual:
             convert_dual_batchnorm(self.backbone)

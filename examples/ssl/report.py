@@ -11,7 +11,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from config import configure
+from config import Config, configure
 from methods import METHODS
 
 from examples.shared.table import Run, all_else, clock, grouped, markdown, origins, read_runs, spread, told
@@ -63,12 +63,12 @@ def settings(run: Run) -> str:
     """What a run was told beyond method, view, data, scale and seed."""
     config = run["config"]
     usual = vars(configure([f"--{name}={config[name]}" for name in ("method", "view", "data", "scale")]))
-    return told(config, usual)
+    return told(config, usual, () if config["view"] == "clae" else ("clae_eps",))
 
 
 def of_control(run: Run) -> str:
     """What a run shares with its control, the seed included."""
-    return all_else(run["config"], OF_ATTACKS)
+    return all_else(vars(Config()) | run["config"], OF_ATTACKS)  # runs of before an option was there had its default
 
 
 def seconds(run: Run) -> list[float]:

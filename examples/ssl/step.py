@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import controls
@@ -99,6 +99,11 @@ def random_views(model: Model, augment: nn.ModuleList, x: Tensor, part: slice) -
     """The two views of a step and the random ones beside them, normalised; of a batch the ``part`` of this process."""
     counts = zip(augment, model.config.views, strict=True)
     whole, small = ([model.normalise(one(x)[part]) for _ in range(count)] for one, count in counts)
+    return sorted_views(model, whole, small)
+
+
+def sorted_views(model: Model, whole: list[Tensor], small: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Of normalised random views, whole ones and small crops, the two of a step and those beside them."""
     if model.config.view == "hvp":
         return controls.hardest_pair(model, whole), []
     return whole[:2], whole[2:] + small
@@ -114,15 +119,30 @@ def update(
     part: slice = slice(None),
 ) -> Tensor:
     """One step of training on images ``x`` (B, C, H, W) in [0, 1], or signals (B, C, L): its two losses, (2,)."""
-    two, more = random_views(model, augment, x, part)
+    return learn(model, attack, optimiser, [random_views(model, augment, x, part)], eps)
+
+
+def learn(
+    model: Model,
+    attack: Any,
+    optimiser: torch.optim.Optimizer,
+    parts: Iterable[tuple[list[Tensor], list[Tensor]]],
+    eps: float,
+) -> Tensor:
+    """One step by the mean gradient of ``parts`` of a batch, each of two views and more, which are made one after the
+    other; mostly the batch is one part. Returns its two losses, (2,)."""
     optimiser.zero_grad()
-    clean, extra, seen = backward(model, attack, *two, more, eps)
+    done = [backward(model, attack, *two, more, eps) for two, more in parts]
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    if len(done) > 1:
+        torch._foreach_div_(gradients, len(done))
     average_gradients(model.parameters())
     optimiser.step()
     with torch.no_grad():
-        model.method.update(seen)
+        for *_, seen in done:
+            model.method.update(seen)
         model.follow()
-    return torch.stack([clean, extra])
+    return torch.stack([torch.stack([clean, extra]) for clean, extra, _ in done]).mean(0)
 
 
 def make_attack(config: Config, model: Model) -> Any:
@@ -138,11 +158,18 @@ def make_attack(config: Config, model: Model) -> Any:
     return None
 
 
-def augmentations(config: Config, shape: Sequence[int], std: Sequence[float] = (1.0,)) -> nn.ModuleList:
+def augmentations(
+    config: Config, shape: Sequence[int], std: Sequence[float] = (1.0,), crop: bool = True
+) -> nn.ModuleList:
     """Two that make random views of a batch of ``shape`` (C, H, W), in [0, 1], or (C, L), on its device: whole ones,
-    and small crops. ``std`` of each channel is the unit of a signal's noise. Parts that do nothing are left out."""
+    and small crops. ``std`` of each channel is the unit of a signal's noise. Parts that do nothing are left out, and
+    the crops of images that are crops already, without ``crop``."""
     color = [K.ColorJitter(*config.jitter, p=config.jitter_p)] if any(config.jitter) else []
+    color += [controls.RandAugment(config.randaugment)] if config.randaugment else []
     color += [K.RandomGrayscale(p=config.gray)] if config.gray else []
+    if config.blur:
+        kernel = max(3, shape[-1] // 20 * 2 + 1)  # a tenth of the image, and odd
+        color += [K.RandomGaussianBlur((kernel, kernel), (0.1, 2.0), p=config.blur)]
     disturb = [controls.Disturb(how, getattr(config, how)) for how in controls.DISTURB if getattr(config, how)]
     if len(shape) == 2:
         window = SignalAugmentation(std, config.crop, gain=0, noise=0)
@@ -151,7 +178,7 @@ def augmentations(config: Config, shape: Sequence[int], std: Sequence[float] = (
     size, half = tuple(shape[1:]), tuple(n // 2 for n in shape[1:])
     crops = ((size, (config.crop, 1.0)), (half, (min(0.05, config.crop / 2), config.crop)))
     cut = [
-        [K.RandomResizedCrop(out, scale=scale, cropping_mode="resample")] if scale[0] < 1 else []
+        [K.RandomResizedCrop(out, scale=scale, cropping_mode="resample")] if crop and scale[0] < 1 else []
         for out, scale in crops
     ]
     return nn.ModuleList(nn.Sequential(*first, *flip, *color, *disturb) for first in cut)

@@ -20,6 +20,7 @@ from typing import Any
 import evaluate
 import torch
 from config import PLACE, Config, configure
+from lightly.utils.lars import LARS
 from network import Model
 from step import augmentations, make_attack, update
 from torch import Tensor, distributed
@@ -28,7 +29,7 @@ from tqdm import tqdm
 from examples.shared.images import labelled_images
 from examples.shared.runs import hours, now, read_log, resume, save, set_up, since, write_result
 from idaa_transforms.training.data import Images, batches, statistics
-from idaa_transforms.training.run import log_row
+from idaa_transforms.training.run import TrainingError, log_row
 from idaa_transforms.util.provenance import provenance
 
 
@@ -38,8 +39,11 @@ def load_data(config: Config) -> Images:
     return labelled_images(config.data, config.root, config.image_size, config.download, config.device, **options)
 
 
-def make_model(config: Config, images: Tensor) -> Model:
-    """For training images (N, C, H, W) or signals (N, C, L); of other than three channels with statistics of theirs."""
+def make_model(config: Config, images: Tensor | None) -> Model:
+    """For training images (N, C, H, W) or signals (N, C, L); of other than three channels with statistics of theirs.
+    None for RGB pictures that stream."""
+    if images is None:
+        return Model(config, config.image_size).to(config.device).to(memory_format=torch.channels_last)
     known = None if images.shape[1] == 3 and images.ndim == 4 else statistics(images)
     return Model(config, images.shape[-1], known).to(config.device).to(memory_format=torch.channels_last)
 
@@ -55,18 +59,38 @@ def learning_rate(config: Config, epoch: float) -> float:
     return config.lr * (1 + math.cos(math.pi * max(0, epoch - start) / max(1e-9, config.epochs - start))) / 2
 
 
+def strength(config: Config, epoch: float) -> float:
+    """The eps of a step that ends at this point of the run, in epochs."""
+    eps = config.clae_eps if config.view == "clae" else config.eps
+    return eps * epoch / config.epochs if config.eps_schedule == "ramp" else eps
+
+
 def make_optimiser(config: Config, model: Model) -> torch.optim.Optimizer:
-    """Two groups of parameters: those that follow the schedule, and those that do not."""
+    """Parameters that follow the schedule, those that do not, and maybe more that do: see :func:`set_rate`."""
     constant = list(model.method.constant_lr())
     scheduled = [p for p in model.parameters() if p.requires_grad and not any(p is q for q in constant)]
     groups = [{"params": scheduled}, {"params": constant}]
+    if config.optimiser == "lars":  # biases and norms do not decay, and what does not decay is not scaled
+        groups[0]["params"] = [p for p in scheduled if p.ndim > 1]
+        groups.append({"params": [p for p in scheduled if p.ndim <= 1], "weight_decay": 0.0})
+        return LARS(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
     return torch.optim.Adam(groups, config.lr, weight_decay=config.weight_decay)
 
 
+def set_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """For all parameters but the second group."""
+    for i, group in enumerate(optimiser.param_groups):
+        group["lr"] = group["lr"] if i == 1 else lr
+
+
 def train(config: Config) -> dict[str, Any]:
     """Train, evaluate after the last epoch, and return what result.json holds; {} if stopped before."""
+    if config.stream:
+        from large import train_stream
+
+        return train_stream(config)
     origin = provenance()  # now, while the code that runs is the code that is there
     rank, world = set_up(config)
     data, folder = load_data(config), Path(config.out)
@@ -100,9 +124,9 @@ def train(config: Config) -> dict[str, Any]:
         sums, started = torch.zeros(2, device=config.device), now()
         shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
         for i, x in enumerate(itertools.islice(shuffled, todo)):
-            optimiser.param_groups[0]["lr"] = learning_rate(config, epoch + i / steps)
-            eps = config.clae_eps if config.view == "clae" else config.eps
-            eps *= (epoch + (i + 1) / steps) / config.epochs if config.eps_schedule == "ramp" else 1
+            set_rate(optimiser, learning_rate(config, epoch + i / steps))
+            model.method.done = (epoch + i / steps) / config.epochs
+            eps = strength(config, epoch + (i + 1) / steps)
             sums += update(model, attack, augment, optimiser, x, eps, slice(rank, None, world))
             bar.update()
         loss, extra_loss = (sums / todo).tolist()
@@ -133,10 +157,15 @@ def train(config: Config) -> dict[str, Any]:
     return write_result(folder, origin, config, PLACE, **seen, metrics=metrics, log=read_log(folder / "log.csv"))
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """Train by the command line; what can be foreseen to go wrong is one line."""
     try:
-        result = train(configure(about=__doc__))
-    except (ValueError, OSError) as error:
+        result = train(configure(arguments, about=__doc__))
+    except (ValueError, OSError, TrainingError) as error:
         sys.exit(f"train.py: {error}")
     if result:
         print(json.dumps({"hours": result["hours"], **result["metrics"]}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Commands about weights that are there."""
+"""Commands about weights and data that are there."""
 
 from __future__ import annotations
 
@@ -46,3 +46,10 @@ def check_data(args: argparse.Namespace) -> None:
     print(found)
     if found.bad:
         sys.exit(1)
+
+
+def pack(args: argparse.Namespace) -> None:
+    """Pack pictures into shards, tar files of a thousand each; or, without OUT, write the index of shards."""
+    from ..training.pack import pack
+
+    print(pack(args.data, args.out, args.root, args.per_shard, args.skip_bad))

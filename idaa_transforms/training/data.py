@@ -1,4 +1,4 @@
-"""The one door for images: arrays in an .npz or .npy, a folder of pictures, or a torchvision dataset by name."""
+"""The one door for images: arrays in an .npz or .npy, a folder of pictures or shards, or a dataset of torchvision."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from torchvision.transforms import v2
 from .arrays import as_images, read_arrays
 from .folder import Found, class_names, split_folder
 from .pictures import one_line, shown
-from .reading import CURE, Files, Named, Part, Told, collate, keep_readable, middle_square, read_all, survey
+from .reading import CURE, Files, Named, Part, Source, Told, collate, keep_readable, middle_square, read_all, survey
+from .shards import has_shards, open_shards
 
 IN_MEMORY = 2 << 30
 """Bytes of uint8 images up to which a set is kept on the device; larger ones stream through a DataLoader."""
 HELD_OUT = 20
 """Where there is no test set, every so many-th image becomes one."""
+WINDOW = 16
+"""So many shards are read at a time: some 2 GB, which a system keeps in memory, and enough to shuffle."""
 
 
 class Images(NamedTuple):
@@ -56,7 +59,8 @@ def load_images(
     Args:
         source: an ``.npz`` with x_train and, if it has a test set, x_test, (N, H, W) or (N, H, W, C); an ``.npy`` of
             that shape; a folder of pictures, however nested, with ``train`` and ``test`` (or ``val``) apart if it has
-            these; or the name of a torchvision dataset. Where there is no test set, every twentieth image becomes one.
+            these; a folder of shards (:mod:`.shards`); or the name of a torchvision dataset. Where there is no test
+            set, every twentieth image becomes one.
             Labels are y_train and y_test of an ``.npz``, and the subfolders of a folder in alphabetical order.
             ``training/pictures.py`` has the rules by which pictures and values become uint8.
         size: height and width. Images are cropped to the square in their middle and resized. Needed unless all images
@@ -80,14 +84,38 @@ def load_images(
     opened = open_source(source, found, root, exclude, download)
     if opened is None:
         return _arrays(path, size, channels, only, limit, found)
+    learning, testing = parts(opened, found, channels, only, limit, skip_bad)
+    size = size or _common_size(found, source)
+    return _read(learning, testing, size, found, path.name, workers, not only, skip_bad)
+
+
+def parts(
+    opened: tuple[Source, Source | None],
+    found: Found,
+    channels: int | None = None,
+    only: Literal["test", "all"] | None = None,
+    limit: int | None = None,
+    skip_bad: bool = False,
+) -> tuple[Part, Part]:
+    """What of ``open_source`` to train on and what to test on, looked through but not read; see :func:`load_images`."""
     if found.bad and not skip_bad:
         raise ValueError(found.bad[0] + CURE)
     train, test = opened
     learn, held = choose(len(train), None if test is None else len(test), only, limit)
     learning, testing = Part(train, learn), Part(train if test is None else test, held)
     survey((learning, testing), found, channels, skip_bad)
-    size = size or _common_size(found, source)
-    return _read(learning, testing, size, found, path.name, workers, not only, skip_bad)
+    return learning, testing
+
+
+def shuffled(train: Tensor | Dataset[Tensor], generator: torch.Generator) -> Tensor:
+    """The rows of ``train``, (N,), in an order that ``generator`` draws. Of shards all pictures of ``WINDOW`` of them
+    come before the next ones, so that a disk is read in large pieces and all processes read the same ones."""
+    many = len(train)  # type: ignore[arg-type]
+    if not isinstance(train, Part) or (shards := train.shards()) is None:
+        return torch.randperm(many, generator=generator)
+    windows = torch.randperm(int(shards.max()) + 1, generator=generator)[shards] // WINDOW
+    order = torch.randperm(many, generator=generator)
+    return order[windows[order].argsort(stable=True)]
 
 
 def batches(
@@ -99,7 +127,7 @@ def batches(
     Raises:
         ValueError: a picture cannot be read; one line, whatever ``workers`` is.
     """
-    order = torch.randperm(len(train), generator=generator)  # type: ignore[arg-type]
+    order = shuffled(train, generator)
     order = order[: len(order) // size * size].view(-1, size)[:, rank::world]
     if isinstance(train, Tensor):
         scale = 1 if train.is_floating_point() else 255  # signals have their own units
@@ -131,9 +159,14 @@ def statistics(images: Tensor) -> tuple[list[float], list[float]]:
 
 def open_source(
     source: str, found: Found, root: Path, exclude: Iterable[Path] = (), download: bool = True
-) -> tuple[Files | Named, Files | Named | None] | None:
+) -> tuple[Source, Source | None] | None:
     """The pictures of ``source``, to train on and, if it says so, to test on; None if they are arrays in a file."""
     path = Path(source).expanduser()
+    if path.is_dir() and has_shards(path):
+        train, test, classes = open_shards(path)
+        for part in (train, test) if test else (train,):
+            found.classes.update(classes[i] if 0 <= i < len(classes) else str(i) for i in part.labels)
+        return train, test
     if path.is_dir():
         return _folder(path, found, exclude)
     if path.exists() or source.lower().endswith((".npz", ".npy")):

@@ -13,6 +13,7 @@ Rules, the same for every picture (docs/data.md says why):
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -50,13 +51,13 @@ class Header(NamedTuple):
     channels: int
 
 
-def read_header(file: Path) -> Header:
-    """The header of a picture.
+def read_header(file: Path, content: bytes | None = None) -> Header:
+    """The header of a picture, in a file or as the ``content`` of one.
 
     Raises:
         ValueError: it is no picture, or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``; one line with the file.
     """
-    with _open(file) as picture:
+    with _open(file, content) as picture:
         return header_of(picture)
 
 
@@ -67,17 +68,18 @@ def header_of(picture: Image.Image) -> Header:
     return Header(picture.size[::-1], picture.mode, _channels(picture))
 
 
-def read_picture(file: Path, channels: int | None = None) -> Tensor:
+def read_picture(file: Path, channels: int | None = None, content: bytes | None = None) -> Tensor:
     """The pixels of a picture: uint8 (C, H, W), by the rules above.
 
     Args:
         channels: that are wanted. Greyscale is repeated for 3, colour becomes its luminance for 1, all else is refused.
+        content: of the file, where that is in memory; ``file`` is then its name for errors.
 
     Raises:
         ValueError: the file cannot be read, or only in part, or has another number of channels; one line with the file
             and the reason.
     """
-    with _open(file) as picture:
+    with _open(file, content) as picture:
         return pixels(picture, channels)
 
 
@@ -126,7 +128,11 @@ def check_file(file: Path) -> bytes:
     if not file.is_file():
         raise ValueError("there is no such file" if not file.exists() else "is no file")
     with file.open("rb") as opened:
-        start = opened.read(32)
+        return check_start(opened.read(32))
+
+
+def check_start(start: bytes) -> bytes:
+    """The first bytes of a file, looked at likewise."""
     if not start:
         raise ValueError("is empty (0 bytes)")
     if start.startswith(_LFS):
@@ -153,18 +159,18 @@ def one_line(file: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _open(file: Path) -> Iterator[Image.Image]:
+def _open(file: Path, content: bytes | None = None) -> Iterator[Image.Image]:
     require("train", "numpy")
     Image.init()
     known = [name for name in _FORMATS if name in Image.OPEN]  # AVIF is not in every build
     with one_line(file), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        if check_file(file).startswith(
-            (b"II", b"MM")
-        ):  # a TIFF's pages that are cut off are but warned of, and missing
+        start = check_file(file) if content is None else check_start(content[:32])
+        if start.startswith((b"II", b"MM")):  # a TIFF's pages that are cut off are but warned of, and missing
             warnings.filterwarnings("error", "Corrupt EXIF data")
-        with file.open("rb") as stream:  # by its name, Pillow maps a file, and scrambles a TIFF that lies on its side
+        # By its name, Pillow maps a file, and scrambles a TIFF that lies on its side.
+        with file.open("rb") if content is None else io.BytesIO(content) as stream:
             try:
                 picture = Image.open(stream, formats=known)
             except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from ..util.extras import require
 from .folder import Found
 from .pictures import Header, header_of, one_line, pixels, read_header, read_picture
+from .shards import Shards
 
 CURE = "; skip_bad=True (--skip-bad) leaves out what cannot be read"
 
@@ -60,10 +61,13 @@ class Named:
             return pixels(picture, channels), label if isinstance(label, int) else -1
 
 
+Source = Files | Named | Shards
+
+
 class Part(Dataset[Any]):
     """The rows of a source to use, each as (uint8 (C, H, W), label), transformed; or the image alone."""
 
-    def __init__(self, source: Files | Named, rows: list[int]) -> None:
+    def __init__(self, source: Source, rows: list[int]) -> None:
         self.source, self.rows = source, rows
         self.channels: int | None = None
         self.transform: Any = None
@@ -76,6 +80,16 @@ class Part(Dataset[Any]):
         image, label = self.source.read(self.rows[i], self.channels)
         image = self.transform(image) if self.transform else image
         return (image, label) if self.labelled else image
+
+    def labels(self) -> list[int]:
+        """Of each row."""
+        if isinstance(self.source, Named):
+            raise ValueError(f"labels of {self.source.name} are not known before its pictures are read")
+        return [self.source.labels[i] for i in self.rows]
+
+    def shards(self) -> Tensor | None:
+        """The shard that each row is in, (N,); None where there are none."""
+        return self.source.shard(self.rows) if isinstance(self.source, Shards) else None
 
 
 class Told(Dataset[Any]):

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,17 @@ def own_device(name: str) -> torch.device:
     return torch.device(name if rank is None or name != "cuda" else f"cuda:{rank}")
 
 
-def processes(device: torch.device) -> tuple[int, int]:
-    """Rank and number of processes; joins the group that torchrun describes."""
+def processes(device: torch.device, patience: float | None = None) -> tuple[int, int]:
+    """Rank and number of processes; joins the group that torchrun describes.
+
+    Args:
+        patience: seconds after which a process that does not answer is an error for the others. Default: torch's.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return 0, 1
     if not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        timeout = None if patience is None else timedelta(seconds=patience)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     return distributed.get_rank(), distributed.get_world_size()
 
 
@@ -127,7 +133,7 @@ def fingerprint(*parts: Any) -> str:
     """The sha256 of data: all values of tensors; of pictures that stream from files their names and sizes.
 
     Args:
-        parts: tensors, and datasets over a list ``files`` or over items that can be read again.
+        parts: tensors, and datasets over a list ``files``, over shards, or over items that can be read again.
     """
     digest = hashlib.sha256()
     for part in parts:
@@ -148,6 +154,9 @@ def _described(dataset: Any) -> Iterator[str]:
         chosen = getattr(dataset, "rows", getattr(dataset, "indices", None))
         rows = rows if chosen is None else [chosen[i] for i in rows]
         dataset = inner
+    if hasattr(dataset, "lines"):
+        yield from dataset.lines(rows)
+        return
     if hasattr(dataset, "files"):
         files = [Path(dataset.files[i]) for i in rows]
         top = os.path.commonpath([file.parent for file in files]) if files else ""
@@ -164,13 +173,13 @@ def _described(dataset: Any) -> Iterator[str]:
 def _inner(dataset: Any) -> Any:
     """What a subset or a dataset of transformed items is made of; None where it is made of nothing else."""
     inner = (getattr(dataset, name, None) for name in ("source", "inner", "dataset"))
-    return next((each for each in inner if hasattr(each, "__getitem__") or hasattr(each, "files")), None)
+    return next((each for each in inner if any(hasattr(each, n) for n in ("__getitem__", "files", "lines"))), None)
 
 
-def log_row(file: Path, row: dict[str, Any]) -> None:
-    """Append ``row`` to a CSV; what an interrupted run had written of the same and later epochs goes."""
+def log_row(file: Path, row: dict[str, Any], by: str = "epoch") -> None:
+    """Append ``row`` to a CSV; what an interrupted run had written of the same and later epochs goes, or steps."""
     old = list(csv.DictReader(io.StringIO(file.read_text("utf-8")))) if file.exists() else []
-    rows = [r for r in old if (r.get("epoch") or "").isdigit() and int(r["epoch"]) < row["epoch"]] + [row]
+    rows = [r for r in old if (r.get(by) or "").isdigit() and int(r[by]) < row[by]] + [row]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, row, extrasaction="ignore")
     writer.writeheader()

@@ -13,12 +13,11 @@ from idaa_transforms.core.functional import Loss
 
 from .base import Features, Method, View
 
-TEMPERATURE = 0.5
-
 
 class SimCLR(Method):
     """NT-Xent between all views of a batch, behind an MLP that is thrown away afterwards."""
 
+    temperature = 0.5
     recipe: ClassVar[dict[str, Any]] = {
         "optimiser": "adam",
         "lr": 3e-4,
@@ -35,7 +34,7 @@ class SimCLR(Method):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.projector = SimCLRProjectionHead(width, 512, 64, batch_norm=False)
-        self.criterion = NTXentLoss(TEMPERATURE)
+        self.criterion = NTXentLoss(self.temperature)
 
     def loss(self, a: View, b: View) -> Tensor:
         """Both directions, all other views as negatives."""
@@ -43,4 +42,4 @@ class SimCLR(Method):
 
     def attack(self, features: Features, anchor: View) -> Loss:
         """The same loss."""
-        return objectives.simclr(lambda v: self.embed(features(v)), self.embed(anchor.features), TEMPERATURE)
+        return objectives.simclr(lambda v: self.embed(features(v)), self.embed(anchor.features), self.temperature)

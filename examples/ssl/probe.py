@@ -1,0 +1,109 @@
+"""Linear evaluation of a backbone on pictures that stream: a classifier of frozen features, at the size of training.
+
+    python examples/ssl/evaluate.py runs/ssl/NAME
+
+As in SimCLR (Chen et al., ICML 2020, appendix B.6): SGD with Nesterov momentum, 90 epochs, batches of 4096, a learning
+rate of .1 for each 256 images that falls as a cosine, random crops and flips, no weight decay. The last epoch counts.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from config import PLACE, Config
+from lightly.utils.benchmarking.topk import mean_topk_accuracy
+from network import Model
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from examples.shared.parallel import average_gradients
+from examples.shared.runs import now, resume, save, since
+from examples.shared.stream import Cropped, epoch_order, load, middle, random_crop
+from idaa_transforms.training.reading import Part
+
+
+def flipped(picture: Tensor, dice: random.Random, size: int) -> Tensor:
+    """A random crop, half of the time seen in a mirror."""
+    crop = random_crop(picture, size, (0.08, 1.0), dice)
+    return crop.flip(-1) if dice.random() < 0.5 else crop
+
+
+def unchanged(picture: Tensor, dice: random.Random, size: int) -> Tensor:
+    """The middle of a picture, nothing of which is random."""
+    return middle(picture, size)
+
+
+@torch.no_grad()
+def features(model: Model, crops: Tensor) -> Tensor:
+    """Of uint8 crops (b, 3, H, W), (b, width)."""
+    return model.encode(model.normalise(crops.to(model.config.device, non_blocking=True).float() / 255))
+
+
+def probe(
+    config: Config, model: Model, learning: Part, testing: Part, folder: Path, rank: int = 0, world: int = 1
+) -> dict[str, float]:
+    """Top-1 and top-5 accuracy on ``testing`` of a linear classifier trained on ``learning``.
+
+    It goes on where it was interrupted, from linear.pt in the ``folder`` of the run, after each epoch.
+    """
+    model.eval()
+    size = max(world, min(config.probe_batch, len(learning)) // world * world)
+    steps, classes = len(learning) // size, max(learning.labels()) + 1
+    classifier = nn.Linear(model.backbone.num_features, classes).to(config.device)
+    nn.init.zeros_(classifier.weight)
+    nn.init.zeros_(classifier.bias)
+    rate = config.probe_lr * size / 256
+    optimiser = torch.optim.SGD(classifier.parameters(), rate, momentum=0.9, nesterov=True)
+    state = {"classifier": classifier, "optimiser": optimiser}
+    first, spent = resume(folder / "linear.pt", config, state, (*PLACE, "data"))
+    for epoch in tqdm(range(first, config.probe_epochs), desc="linear", initial=first, disable=rank > 0):
+        started = now()
+        rows = epoch_order(learning, config.seed, epoch, size)[:, rank::world].tolist()
+        dataset = Cropped(learning, partial(flipped, size=config.image_size), f"linear {config.seed} {epoch}")
+        for i, (batch, _) in enumerate(zip(load(dataset, rows, config.workers, config.patience), rows, strict=True)):
+            progress = (epoch + i / steps) / config.probe_epochs
+            optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
+            crops, labels = batch
+            optimiser.zero_grad()
+            F.cross_entropy(classifier(features(model, crops)), labels.to(config.device)).backward()
+            average_gradients(classifier.parameters())
+            optimiser.step()
+        spent = {name: value + since(started)[name] for name, value in spent.items()}
+        if rank == 0:
+            save(folder / "linear.pt", config, state, epoch + 1, spent)
+        if world > 1:
+            distributed.barrier()
+    return accuracy(config, model, classifier, testing, rank, world)
+
+
+@torch.no_grad()
+def accuracy(
+    config: Config, model: Model, classifier: nn.Module, testing: Part, rank: int = 0, world: int = 1
+) -> dict[str, float]:
+    """Of the middles of all pictures, each process taking its share."""
+    rows = list(range(rank, len(testing), world))
+    batches = [rows[i : i + 250] for i in range(0, len(rows), 250)]
+    dataset = Cropped(testing, partial(unchanged, size=config.image_size))
+    right = torch.zeros(3, device=config.device, dtype=torch.float64)
+    for crops, labels in load(dataset, batches, config.workers, config.patience):
+        best = classifier(features(model, crops)).topk(min(5, classifier.out_features)).indices
+        found = mean_topk_accuracy(best, labels.to(config.device), (1, 5))
+        right += torch.stack([found[1], found[5], torch.ones_like(found[1])]) * len(labels)
+    if world > 1:
+        distributed.all_reduce(right)
+    top1, top5, many = right.tolist()
+    return {"linear_top1": top1 / many, "linear_top5": top5 / many}
+
+
+def evaluate_stream(config: Config, model: Model, folder: Path) -> dict[str, Any]:
+    """The same of the checkpoint in a folder of a run, on one process."""
+    from examples.shared.stream import open_pictures
+
+    parts = open_pictures(config.data, config.root, config.train_images, config.test_images)
+    return probe(config, model, *parts, folder)

@@ -50,9 +50,9 @@ nitpick_ignore_regex = [
     # What is inside, where a signature or a base names it.
     (
         "py:class",
-        r"Found|Split|idaa_transforms\..*\.(Codec|Files|Found|HoldsAttack|Named|Objective|Options|OptionsButP)",
+        r"Found|Split|idaa_transforms\..*\.(Codec|Files|Found|HoldsAttack|Named|Objective|Options|OptionsButP|Part)",
     ),
-    ("py:class", r"idaa_transforms\..*\.(AdversarialTransform|Bindable|Shield|Split|_RandomAttack)"),
+    ("py:class", r"idaa_transforms\..*\.(AdversarialTransform|Bindable|Shards|Shield|Split|_RandomAttack)"),
 ]
 
 html_theme = "furo"

@@ -27,7 +27,8 @@ PAGES = [ROOT / page for page in TRACKED.split()] or sorted((ROOT / "docs").glob
 BLOCKS = {page: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) for page in PAGES}
 GALLERY = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 SCRIPTS = sorted(FOLDER.glob("*.py"))
-MODULES = [each.name for each in pkgutil.walk_packages(idaa_transforms.__path__, "idaa_transforms.")]
+FOUND = [each.name for each in pkgutil.walk_packages(idaa_transforms.__path__, "idaa_transforms.")]
+MODULES = [name for name in FOUND if not name.startswith("idaa_transforms.app.")]  # which has an environment of its own
 
 
 def name(path):

@@ -132,7 +132,7 @@ def test_a_notebook_runs(script, tmp_path):
 
     run = nbformat.read(script.with_suffix(".ipynb"), as_version=4)
     nbformat.validate(run)
-    NotebookClient(run, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(run, timeout=600, startup_timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     kinds = {kind for cell in run.cells for output in cell.get("outputs", ()) for kind in output.get("data", ())}
     assert "image/png" in kinds
 

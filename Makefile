@@ -1,9 +1,9 @@
-# make demo | make test | make test-fast | make lint | make bench | make tables: each makes .venv first where there is none.
+# make demo | make test | make test-fast | make lint | make bench | make tables | make docs: each makes .venv first where there is none.
 # make minimal: the package without its extras, in an environment of its own. make app: the same with the app, and its tests.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast lint bench tables minimal clean
+.PHONY: demo test test-fast lint bench tables docs minimal clean
 
 demo: .venv/installed
 	$(BIN)/idaa demo
@@ -25,6 +25,11 @@ bench: .venv/installed
 
 tables: .venv/installed
 	$(BIN)/python -m benchmarks.tables
+
+# The site, in build/docs/index.html. A name that does not resolve, a link that leads nowhere, a page that fails: all are errors.
+docs: .venv/installed
+	MPLBACKEND=agg $(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/docs
+	$(BIN)/python docs/check_links.py build/docs
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.12")'
@@ -56,4 +61,5 @@ lowest:
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --numprocesses auto --durations 20
 
 clean:
-	rm -rf .venv .venv-minimal .venv-lowest .venv-app dist build demo-out .hypothesis .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-minimal .venv-lowest .venv-app dist build demo-out docs/api docs/gallery docs/notebooks
+	rm -rf .hypothesis .pytest_cache .ruff_cache .mypy_cache

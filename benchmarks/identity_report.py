@@ -70,7 +70,7 @@ COLUMNS: dict[str, tuple[Value, float]] = {  # of the table: what, and what an u
 
 def report(rows: list[Row], file: Path) -> str:
     """The tables as Markdown, also written beside ``file``, which names the run, and the plot."""
-    text = [LEGEND]
+    text = ["# What views cost in identity", LEGEND]
     for data in dict.fromkeys(row["data"] for row in rows):
         found = lines(rows, data)
         for gain in GAINS:

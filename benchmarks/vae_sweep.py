@@ -88,7 +88,7 @@ def main() -> None:
     ]
     table = harness.table(["z", "beta", *(title for title, _ in COLUMNS.values())], lines)
     origin = ", ".join(json.loads(file.read_text())["run"].values())
-    file.with_suffix(".md").write_text(f"{table}\n\n{settings}. {origin}\n")
+    file.with_suffix(".md").write_text(f"# Sizes of latents, and beta\n\n{table}\n\n{settings}. {origin}\n")
     print(f"{table}\n\n{settings}. {file}")
 
 

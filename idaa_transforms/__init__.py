@@ -1,4 +1,4 @@
-"""Identity-disentangled adversarial augmentation for self-supervised learning, as batch transforms.
+"""Identity-disentangled adversarial augmentation for self-supervised learning, as batch transforms::
 
 aug = IDAATransform.from_pretrained("cifar10-vae")
 views = aug(x, loss_fn=nce)

@@ -1,4 +1,4 @@
-"""The paper's own checkpoints, read into :class:`ConvVAE`."""
+"""The paper's own checkpoints, read into :class:`.ConvVAE`."""
 
 from __future__ import annotations
 

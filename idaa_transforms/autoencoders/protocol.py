@@ -21,7 +21,7 @@ class Autoencoder(Protocol):
 
     @property
     def mean(self) -> Sequence[float]:
-        """Per channel: ``(image in [0, 1] - mean) / std`` is what ``encode`` takes and ``decode`` gives."""
+        """A number a channel; ``(image in [0, 1] - mean) / std`` is what ``encode`` takes and ``decode`` gives."""
 
     @property
     def std(self) -> Sequence[float]:
@@ -29,7 +29,7 @@ class Autoencoder(Protocol):
 
     @property
     def latent_scale(self) -> float:
-        """The unit of eps, in the latent's own numbers: about the standard deviation of z over images."""
+        """The unit of eps in the latent's own numbers, which is about the standard deviation of z over images."""
 
     def encode(self, x: Tensor) -> Any:
         """Images to the latent (B, ...): a tensor, or an object whose ``mean`` is one, such as a posterior."""

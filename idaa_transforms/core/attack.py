@@ -23,7 +23,7 @@ from .shield import untouched
 
 
 class Explanation(NamedTuple):
-    """What :meth:`Attack.explain` tells: detached, images in the space of x."""
+    """What :meth:`.Attack.explain` tells: detached, images in the space of x."""
 
     views: Tensor
     reconstruction: Tensor  # G(x) = D(E(x)), at the size of x

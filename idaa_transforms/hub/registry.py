@@ -54,7 +54,7 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, di
     """The autoencoder called ``name``, in float32 and eval mode, and the settings of the transform saved with it.
 
     Args:
-        name: one of :data:`PRETRAINED` (these come first), a folder, or ``org/repository`` on the Hub; a ``Path`` is
+        name: one of ``PRETRAINED`` (these come first), a folder, or ``org/repository`` on the Hub; a ``Path`` is
             always a folder. The latter two may also hold an autoencoder of diffusers, with ``subfolder="vae"`` for
             that of a pipeline.
         where: revision and so on, for the Hub; ``subfolder`` for folders too.

@@ -2,6 +2,6 @@
 
 from .calibration import Calibration, calibrate
 from .identity import IdentityMeter
-from .models import load_model
+from .models import ModelError, load_model
 
-__all__ = ["Calibration", "IdentityMeter", "calibrate", "load_model"]
+__all__ = ["Calibration", "IdentityMeter", "ModelError", "calibrate", "load_model"]

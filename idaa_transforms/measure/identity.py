@@ -1,10 +1,12 @@
 """What a view costs in identity and gains in hardness, measured by a frozen judge. For any transform, not only ours.
 
-meter = IdentityMeter(judge, logits=True)
-for x, labels in loader:
-    views = augment(x)
-    meter.update(x, views, labels=labels, losses=(loss_fn(x), loss_fn(views)))
-print(meter.compute())
+::
+
+    meter = IdentityMeter(judge, logits=True)
+    for x, labels in loader:
+        views = augment(x)
+        meter.update(x, views, labels=labels, losses=(loss_fn(x), loss_fn(views)))
+    print(meter.compute())
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class IdentityMeter:
 
     Args:
         judge: a frozen model, images to features or logits (B, D): best one that is neither attacked nor trained with
-            the views. Or its name, see :func:`load_model`. It is left as it was, in whatever mode.
+            the views. Or its name, see :func:`.load_model`. It is left as it was, in whatever mode.
         logits: the judge's output is a score for each class, so that predictions and labels are compared as well.
         lpips: a perceptual distance of two batches in [-1, 1], such as ``lpips.LPIPS(net="alex")`` of the package
             lpips (extra ``lpips``); then x is taken to be in [0, 1].
@@ -142,7 +144,7 @@ class IdentityMeter:
         among all N images is their own; it falls as N grows. ``l2``, ``linf``: how far the view is from x, in units of
         x. And where there was what they need: ``loss_before``, ``loss_after``, ``gain``; ``prediction_kept``: the
         judge says the same class; ``label_kept``: it says the label, among images where it did before; ``lpips``;
-        ``energy_g``, ``energy_r``: see :func:`energies`. ``images``: N.
+        ``energy_g``, ``energy_r``: see ``energies``. ``images``: N.
         """
         samples = self.samples()
         means = {name: value.double().nanmean().item() for name, value in samples.items()}  # 19 of 20 is 0.95
@@ -164,9 +166,9 @@ def retrieved(images: Tensor, views: Tensor, chunk: int = 1024) -> Tensor:
 
 
 def energies(x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-    """|G(x)|^2 and |R(x)|^2 over |x|^2, each (B,), all without the mean colour of x, which a grey patch has as well.
+    """``|G(x)|^2`` and ``|R(x)|^2`` over ``|x|^2``, each (B,), all without the mean colour of x.
 
-    They need not add up to 1: G and R are not orthogonal.
+    A grey patch has the mean colour as well. They need not add up to 1: G and R are not orthogonal.
     """
     x, g = x.float(), reconstruction.float()
     colour = mean_colour(x)

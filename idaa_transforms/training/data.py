@@ -24,7 +24,7 @@ IN_MEMORY = 2 << 30
 HELD_OUT = 20
 """Where there is no test set, every so many-th image becomes one."""
 WINDOW = 16
-"""So many shards are read at a time: some 2 GB, which a system keeps in memory, and enough to shuffle."""
+"""So many shards are read at a time, some 2 GB, which a system keeps in memory, and enough to shuffle."""
 
 
 class Images(NamedTuple):
@@ -59,10 +59,10 @@ def load_images(
     Args:
         source: an ``.npz`` with x_train and, if it has a test set, x_test, (N, H, W) or (N, H, W, C); an ``.npy`` of
             that shape; a folder of pictures, however nested, with ``train`` and ``test`` (or ``val``) apart if it has
-            these; a folder of shards (:mod:`.shards`); or the name of a torchvision dataset. Where there is no test
+            these; a folder of shards (``shards.py``); or the name of a torchvision dataset. Where there is no test
             set, every twentieth image becomes one.
             Labels are y_train and y_test of an ``.npz``, and the subfolders of a folder in alphabetical order.
-            :mod:`.pictures` has the rules by which pictures and values become uint8.
+            ``training/pictures.py`` has the rules by which pictures and values become uint8.
         size: height and width. Images are cropped to the square in their middle and resized. Needed unless all images
             have one size, and all pictures are square.
         root: where torchvision datasets are, or are downloaded to.

@@ -53,8 +53,8 @@ def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dic
 
     Returns:
         ``mse``: mean squared error of G(x) in normalised units; ``psnr``: in dB, of images in [0, 1], averaged over
-        images (none of signals); ``energy_g`` and ``energy_r``: |G(x)|^2 and |R(x)|^2 over |x|^2, both of the whole
-        set and in normalised units. Of a VAE, whose ``encode`` gives a posterior, also ``kl``: nats an image;
+        images (none of signals); ``energy_g`` and ``energy_r``: ``|G(x)|^2`` and ``|R(x)|^2`` over ``|x|^2``, both of
+        the whole set and in normalised units. Of a VAE, whose ``encode`` gives a posterior, also ``kl``: nats an image;
         ``active``: latent dimensions whose mean varies by more than 0.01 (Burda et al., 2016).
     """
     was_training, device = autoencoder.training, next(autoencoder.parameters()).device
@@ -97,9 +97,9 @@ def theorem_terms(
 
     For a small enough eps, I(x'; y) >= I(x; y) - (L_VAE + I(z; x)) / beta. Known here are
 
-    * ``distortion``: |x - D(z)|^2 / 2, the mean over ``draws`` of z from q(z | x): -log p(x | z) of a Gaussian of unit
-      variance on normalised pixels, without its constant;
-    * ``kl``: KL(q(z | x) || N(0, I)), an upper bound of I(z; x), and ``beta``, the KL's weight in training;
+    * ``distortion``: ``|x - D(z)|^2 / 2``, the mean over ``draws`` of z from q(z | x): -log p(x | z) of a Gaussian of
+      unit variance on normalised pixels, without its constant;
+    * ``kl``: ``KL(q(z | x) || N(0, I))``, an upper bound of I(z; x), and ``beta``, the KL's weight in training;
     * ``objective``: L_VAE = distortion + beta * kl;
     * ``subtracted``: (objective + kl) / beta, no smaller than what the theorem subtracts;
     * ``identity``: log N, the most that a view can say about which of the N images it is.

@@ -1,4 +1,4 @@
-"""Train a :class:`ConvVAE` by the paper's recipe, on one process or, under ``torchrun``, on many."""
+"""Train a :class:`.ConvVAE` by the paper's recipe, on one process or, under ``torchrun``, on many."""
 
 from __future__ import annotations
 

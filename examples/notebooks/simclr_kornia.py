@@ -1,0 +1,90 @@
+"""
+SimCLR with kornia and IDAA
+===========================
+
+Random augmentation by kornia, a hard view in the same pipeline, and what the network finds harder at the end: a whole
+training loop, small enough for a CPU.
+"""
+
+# %%
+# The pipeline
+# ------------
+#
+# ``RandomIDAA`` is a kornia augmentation like the others: it has ``p``, moves masks along (as they are), and replays.
+# It stands after the random ones, so that nothing random is between the attack and the network.
+
+import kornia.augmentation as K
+import matplotlib.pyplot as plt
+import torch
+from torch import nn
+
+from idaa_transforms import objectives
+from idaa_transforms.kornia import RandomIDAA
+from idaa_transforms.losses import nt_xent
+from idaa_transforms.util.sample import cifar10_sample
+
+random = (K.RandomResizedCrop((32, 32), scale=(0.2, 1.0)), K.RandomHorizontalFlip(), K.ColorJitter(0.4, 0.4, 0.4, 0.1))
+two_views = K.AugmentationSequential(*random, data_keys=["input"])
+hard = RandomIDAA.from_pretrained("cifar10-vae-small", eps=0.5, p=1.0)
+third_view = K.AugmentationSequential(*random, hard, data_keys=["input"])
+
+# %%
+# The network
+# -----------
+#
+# Yours goes here. It is not changed by an attack: no gradient, no buffer, no flag.
+
+x, _ = cifar10_sample()
+torch.manual_seed(0)
+layers = [
+    part for a, b in ((3, 32), (32, 64), (64, 128)) for part in (nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU())
+]
+model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(512, 64))
+optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+
+# %%
+# Training
+# --------
+#
+# Two random views, and a third that is random and hard. A container passes images alone, so the loss is bound to
+# ``hard`` for the block.
+
+losses = {"two random views": [], "with the hard view": []}
+for _ in range(60):
+    z1, z2 = model(two_views(x)), model(two_views(x))
+    with hard.bound(objectives.simclr(model, z2, temperature=0.2)):
+        x3 = third_view(x)
+    easy, difficult = nt_xent(z1, z2, 0.2).mean(), nt_xent(model(x3), z2, 0.2).mean()
+    optimiser.zero_grad()
+    (easy + difficult).backward()
+    optimiser.step()
+    losses["two random views"].append(easy.item())
+    losses["with the hard view"].append(difficult.item())
+
+# %%
+# Both losses fall. That of the hard view is the larger: it is looked for anew at every step, for the network as it is
+# then.
+
+figure, axis = plt.subplots(figsize=(6, 3))
+figure.suptitle("NT-Xent of two random views, and of a random and a hard one")
+for label, values in losses.items():
+    axis.plot(values, label=label)
+axis.set(xlabel="step", ylabel="loss")
+axis.legend()
+plt.show()
+
+# %%
+# The same views again
+# --------------------
+#
+# kornia replays a draw from its parameters. The hard change is among them, so neither the loss nor the VAE is needed.
+
+with hard.bound(objectives.simclr(model, model(x))):
+    views = third_view(x)
+again = third_view(x, params=third_view._params)
+print("the same, bit for bit:", torch.equal(views, again))
+
+# %%
+# On real data replace ``x`` by the batches of your loader, and send model and pipelines to the GPU with
+# ``.to("cuda")``. Whether the hard view is worth its time is another question; what was measured is in the
+# documentation, under "Does it help?".

@@ -91,7 +91,8 @@ ARMS = {
     "none": "two random views, trained longer",
     "mixup .6": "the same with mixup noise",
     "quantize 8": "the same, randomly quantized: the best plain control that was run",
-    "idaa-grad .5": "IDAA by `grad=`, eps 0.5",
+    "idaa-grad .5": "IDAA by `grad=` as third view, eps 0.5",
+    "both .5 coarse": "IDAA by `grad=` on both views, eps 0.5",
 }
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.natural data/imagenet1k-one-each.npz --mobilenet FILE --efficientnet FILE --taef2 FILE
     python -m benchmarks.natural ... --weights runs/vae-a runs/vae-b --images 250      # of a study
 
-One photograph of each ImageNet class; NT-Xent (T = 0.5) against the flipped image, batches of 125. MobileNetV2 is
+One photograph of each ImageNet class; NT-Xent (T = 0.5) against the flipped image, batches of 25. MobileNetV2 is
 attacked and EfficientNet-Lite0 says the class, then the other way round; CLAE's step in the pixels stands beside. eps
 doubles until the loss has risen by 0.2. Time is a view by grad= of 32 images, all side by side. Writes
 results/natural.json.
@@ -31,7 +31,7 @@ def measure(make: Any, first: float, x: Tensor, embed: Any, judge: nn.Module) ->
     """A row for each eps, from ``first`` on, and the share of classes kept at equal hardness."""
     rows: list[dict[str, float]] = []
     for eps in (first * 2**i for i in range(10)):
-        batches = ((images, None) for images in x.split(125))
+        batches = ((images, None) for images in x.split(25))
         rows.append({"eps": eps} | at_one_eps(make(eps), batches, embed, judge, "prediction_kept"))
         if rows[-1]["gain"] >= max(GAINS):
             break

@@ -24,23 +24,24 @@ from train import load_data, make_model, make_optimiser
 from idaa_transforms.util.provenance import provenance
 
 CROPS = ["--crop", ".4", "--jitter", "0", "0", "0", "0", "--gray", "0"]
+BARE = ["--crop", "1", "--no-flip", *CROPS[2:]]
 OTHER = ["--crop", ".6", "--no-flip", *CROPS[2:]]  # where it is not known that a mirrored one is the same
 SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "9"]
 # A rung: data and random augmentation, and the budget in epochs of plain training.
 RUNGS: dict[str, tuple[list[str], float]] = {
     "cifar10-crops": ([*SMALL, *CROPS], 3),
+    "cifar10-bare": ([*SMALL, *BARE], 3),
+    "cifar10-weak": ([*SMALL, "--crop", ".4", "--jitter", ".4", ".4", ".4", ".1"], 3),
     "cifar10-paper": (SMALL, 3),
     "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 6),
     "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 3),
-    "dtd10-crops": ([*SMALL, *CROPS, "--data", "dtd10", "--image-size", "32", "--weights", "runs/vae/dtd10"], 30),
-    "clothing-crops": (
-        [*SMALL, *CROPS, "--data", "clothing128", "--image-size", "32", "--weights", "runs/vae/clothing"],
-        10,
-    ),
+    "dtd10-crops": ([*SMALL, *CROPS, "--data", "dtd10", "--image-size", "32"], 30),
+    "clothing-crops": ([*SMALL, *CROPS, "--data", "clothing128", "--image-size", "32"], 10),
     "fsdd-crops": ([*SMALL, *OTHER, "--data", "fsdd", "--image-size", "32", "--weights", "runs/vae/fsdd"], 12),
     "watch-crops": ([*SMALL, *OTHER, "--data", "watch", "--signals", "--weights", "runs/vae/watch"], 12),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
+LADDER = ("cifar10-bare", "cifar10-crops", "cifar10-weak", "cifar10-paper")  # ever stronger random augmentation
 PLACE = ["--view", "idaa-grad", "--pair", "replace"]
 BOTH = ["--view", "idaa-grad", "--pair", "both", "--no-dual-bn"]
 ARMS: dict[str, list[str]] = {
@@ -71,6 +72,9 @@ ARMS: dict[str, list[str]] = {
     "in place .5 coarse quantize 8": [*PLACE, "--eps", ".5", "--coarse", "--quantize", "8"],
     "both .5": [*BOTH, "--eps", ".5"],
     "both .5 coarse": [*BOTH, "--eps", ".5", "--coarse"],
+    "both .8 coarse": [*BOTH, "--eps", ".8", "--coarse"],
+    "both .5 coarse quantize 8": [*BOTH, "--eps", ".5", "--coarse", "--quantize", "8"],
+    "both .5 coarse mixup .6": [*BOTH, "--eps", ".5", "--coarse", "--mixup", ".6"],
     "both .3 coarse": [*BOTH, "--eps", ".3", "--coarse"],
     "idaa-small .5": ["--view", "idaa-small", "--eps", ".5"],
     "quantize 8 mixup .6": ["--view", "none", "--quantize", "8", "--mixup", ".6"],
@@ -111,14 +115,17 @@ def costs(rung: str, arms: list[str], repeats: int = 9) -> dict[str, Any]:
 
 
 def known_costs(rung: str, arms: list[str], folder: Path) -> dict[str, float]:
-    """Seconds of a step of ``arms`` and of ``none``, from the file of this rung or, if one is missing, measured now."""
+    """Seconds of a step of ``arms`` and of ``none``, from the file of this rung; what is missing there is measured now,
+    beside ``none``, and counted in its time."""
     file = folder / f"costs-{rung}.json"
-    known = json.loads(file.read_text())["seconds"] if file.exists() else {}
-    if not known.keys() >= {"none", *arms}:
+    known = json.loads(file.read_text()) if file.exists() else {"seconds": {}}
+    if missing := [arm for arm in ARMS if arm in ("none", *arms) and arm not in known["seconds"]]:
+        now = costs(rung, list(dict.fromkeys(["none", *missing])))
+        unit = known["seconds"].get("none", now["seconds"]["none"]) / now["seconds"]["none"]
+        known = {"run": now["run"], "seconds": known["seconds"] | {arm: unit * now["seconds"][arm] for arm in missing}}
         file.parent.mkdir(parents=True, exist_ok=True)
-        wanted = [arm for arm in ARMS if arm in ("none", *arms, *known)]
-        file.write_text(json.dumps(costs(rung, wanted), indent=1) + "\n")
-    return json.loads(file.read_text())["seconds"]
+        file.write_text(json.dumps(known, indent=1) + "\n")
+    return known["seconds"]
 
 
 def cells(rung: str, arms: list[str], seeds: list[int], folder: Path) -> list[list[str]]:

@@ -8,8 +8,10 @@ a machine that was measured, the last table says. ``python -m benchmarks.scale S
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
+import re
 import statistics
 import time
 from functools import cache
@@ -264,7 +266,32 @@ def workers() -> str:
     return f"{table(['work of one core', 'ms'], lines)}\n\n{row['pictures']} JPEGs of {row['pixels']} pixels. {origin}"
 
 
-TABLES = {f"scale-{part.__name__}": part for part in (work, gpus, sending, error, workers)}
+def vaes() -> str:
+    """The paper's networks at 84 and 224, trained for a moment: their logs, and their cards."""
+    lines = []
+    for folder in sorted((harness.RESULTS / "vae-scale").iterdir(), key=lambda each: int(each.name)):
+        with (folder / "log.csv").open() as file:
+            first, *_, last = csv.DictReader(file)
+        card = (folder / "README.md").read_text()
+        pictures, parameters, error, commit, machine, command = (
+            re.search(pattern, card)[1]  # type: ignore[index]
+            for pattern in (
+                r"([\d,]+) images\.",
+                r"([\d.]+) M parameters",
+                r"mean squared error, normalised units \| ([\d.]+)",
+                r"\| commit \| (.*) \|",
+                r"\| machine \| (.*) \|",
+                r"\| command \| (.*) \|",
+            )
+        )
+        losses = [f"{float(row['loss']):,.0f}" for row in (first, last)]
+        size = f"{folder.name}x{folder.name}"
+        lines.append([size, parameters, pictures, last["epoch"], *losses, error, command, commit, machine])
+    header = ["size", "M parameters", "pictures", "epochs", "loss, first epoch", "last", "squared error"]
+    return table([*header, "command", "commit", "machine"], lines)
+
+
+TABLES = {f"scale-{part.__name__}": part for part in (work, gpus, sending, error, workers, vaes)}
 
 
 def measure(shards: str, many: int = 400) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from step import augmentations, learn, make_attack, random_views
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from benchmarks import scale
+from benchmarks import loading, scale
 from idaa_transforms import IDAATransform
 
 CONVOLUTIONS = {torch.ops.aten.convolution, torch.ops.aten.convolution_backward}
@@ -115,11 +115,11 @@ def test_workers_are_measured(tmp_path, monkeypatch):
 
     np.savez(tmp_path / "a.npz", x_train=np.stack(PICTURES[:41]), y_train=np.arange(41))
     pack(str(tmp_path / "a.npz"), tmp_path / "shards")
-    monkeypatch.setattr(scale.harness, "RESULTS", tmp_path)
-    monkeypatch.setattr(scale, "LOADING", tmp_path / "speed" / "loading.json")
-    monkeypatch.setattr("sys.argv", ["scale", str(tmp_path / "shards")])
-    scale.main()
-    (row,) = json.loads(scale.LOADING.read_text())["rows"]
+    monkeypatch.setattr(loading.harness, "RESULTS", tmp_path)
+    monkeypatch.setattr(loading, "LOADING", tmp_path / "speed" / "loading.json")
+    monkeypatch.setattr("sys.argv", ["loading", str(tmp_path / "shards")])
+    loading.main()
+    (row,) = json.loads(loading.LOADING.read_text())["rows"]
     assert (row["pictures"], row["pixels"]) == (38, 32 * 32)
-    milliseconds = row["decode_ms_a_megapixel"] * scale.IMAGENET_PIXELS / 1e6 + 2 * row["crop_ms"]
-    assert f"| a picture of ImageNet's mean size, two crops | {milliseconds:.1f} |" in scale.workers()
+    milliseconds = row["decode_ms_a_megapixel"] * loading.IMAGENET_PIXELS / 1e6 + 2 * row["crop_ms"]
+    assert f"| a picture of ImageNet's mean size, two crops | {milliseconds:.1f} |" in loading.workers()

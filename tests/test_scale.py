@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks import loading, scale
-from idaa_transforms import IDAATransform
+from idaa_transforms import IDAATransform, cli
 
 CONVOLUTIONS = {torch.ops.aten.convolution, torch.ops.aten.convolution_backward}
 
@@ -105,7 +105,7 @@ def test_more_gpus_are_faster_and_never_by_more_than_their_number():
 
 
 @pytest.mark.slow
-def test_workers_are_measured(tmp_path, monkeypatch):
+def test_what_is_measured(tmp_path, monkeypatch):
     import json
 
     import numpy as np
@@ -117,8 +117,14 @@ def test_workers_are_measured(tmp_path, monkeypatch):
     pack(str(tmp_path / "a.npz"), tmp_path / "shards")
     monkeypatch.setattr(loading.harness, "RESULTS", tmp_path)
     monkeypatch.setattr(loading, "LOADING", tmp_path / "speed" / "loading.json")
-    monkeypatch.setattr("sys.argv", ["loading", str(tmp_path / "shards")])
+    monkeypatch.setattr(loading, "VAES", tmp_path / "vae-scale.json")
+    small = ["--latent-dim", "8", "--width", "8", "--epochs", "2", "--batch-size", "16"]
+    cli.main(["train-vae", str(tmp_path / "shards"), "--out", str(tmp_path / "vae"), *small])
+    monkeypatch.setattr("sys.argv", ["loading", str(tmp_path / "shards"), "--vaes", str(tmp_path / "vae")])
     loading.main()
+    (vae,) = json.loads(loading.VAES.read_text())["rows"]
+    assert (vae["size"], vae["pictures"], len(vae["log"])) == ("32x32", "38", 2)
+    assert f"| 32x32 | {vae['parameters']} | 38 | 2 | {float(vae['log'][0]['loss']):,.0f} |" in loading.vaes()
     (row,) = json.loads(loading.LOADING.read_text())["rows"]
     assert (row["pictures"], row["pixels"]) == (38, 32 * 32)
     milliseconds = row["decode_ms_a_megapixel"] * loading.IMAGENET_PIXELS / 1e6 + 2 * row["crop_ms"]

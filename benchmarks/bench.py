@@ -13,6 +13,8 @@ import argparse
 import dataclasses
 import time
 
+import torch
+
 from idaa_transforms.util.precision import use_bfloat16
 
 from . import bench_report, harness
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=default.batch, help="images a batch")
     parser.add_argument("--batches", type=int, nargs="+", default=default.batches, help="where the batch is varied")
     parser.add_argument("--repeats", type=int, default=default.repeats)
+    parser.add_argument("--weights", nargs="+", default=default.weights, help="of the suite large: names or folders")
     args = vars(parser.parse_args())
     chosen = bench_report.SUITES if "all" in args["suites"] else args["suites"]
     if not use_bfloat16(args["dtype"] == "bfloat16", args["device"]):
@@ -38,7 +41,7 @@ def main() -> None:
     for name in chosen:
         started = time.perf_counter()
         rows = list(bench_report.module(name).run(options))
-        settings = {"suite": name} | dataclasses.asdict(options)
+        settings = {"suite": name} | dataclasses.asdict(options) | {"threads": torch.get_num_threads()}
         file = harness.save(f"speed/{options.device.split(':')[0]}-{name}", settings, rows)
         print(f"\n{bench_report.page(file)}\n{time.perf_counter() - started:.0f} s", flush=True)
     bench_report.write(harness.RESULTS / "speed")

@@ -19,7 +19,7 @@ from .suites import targets
 
 Rows = list[dict[str, Any]]
 BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "fontsize": 8}
-SUITES = ("targets", "model", "steps", "shield", "views", "peers", "autoencoders", "processes", "startup")
+SUITES = ("targets", "model", "steps", "shield", "views", "peers", "autoencoders", "large", "processes", "startup")
 
 
 def of_rows(rows: Rows, settings: dict[str, Any]) -> str:
@@ -54,7 +54,9 @@ def page(file: Path) -> str:
     table = getattr(about, "table", of_rows)(result["rows"], settings)
     origin = f"`{run['command']}`, commit {run['commit']}, {run['machine']}, {run['versions']}, {run['date']}."
     text = (about.__doc__ or "").strip().replace("``", "`")
-    said = ", ".join(f"{key} {value}" for key, value in settings.items() if key in ("batch", "dtype", "repeats"))
+    said = ", ".join(
+        f"{key} {value}" for key, value in settings.items() if key in ("batch", "dtype", "repeats", "threads")
+    )
     parts = [f"## {about.TITLE}, {device}", text, table, f"{said}. {origin}"]
     return "\n\n".join(parts)
 

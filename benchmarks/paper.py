@@ -6,23 +6,47 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
 
 from benchmarks import estimate
 from benchmarks.harness import table
 from examples.detection import report as coco
 from examples.semi import report as semi
-from examples.shared.table import read_runs
+from examples.shared.table import Run, clock, grouped, origins, read_runs, spread
 from examples.transfer.sets import MEAN_PER_CLASS, PAPERS
 
 RESULTS = Path(__file__).parent / "results"
 NOT_RUN = "not run"
-# Yang et al., ICML 2022: top-1 and top-5 on ImageNet, ResNet-50, batch 256.
-IMAGENET = {
-    ("none", 100): (68.1, 88.2),
-    ("idaa", 100): (69.0, 88.8),
-    ("none", 200): (69.8, 89.2),
-    ("idaa", 200): (70.6, 89.7),
-}
+TORCHRUN = "torchrun --nproc-per-node 8 examples/ssl/train.py --recipe imagenet --data imagenet"
+METRICS = {"knn_backbone": "kNN", "linear_backbone": "linear", "knn_embedding": "kNN, embedding"}
+
+
+class ImageNet(NamedTuple):
+    """A row of the table of ImageNet: a ResNet-50, top-1 and top-5 in per cent, and who says so."""
+
+    method: str
+    view: str
+    epochs: int
+    top1: str
+    top5: str
+    source: str
+
+
+SIMSIAM, MOCO = "Chen and He, CVPR 2021, batch 4096", "Chen et al., 2020"
+IMAGENET = (
+    ImageNet("simsiam", "none", 100, "68.1", "88.2", "IDAA"),
+    ImageNet("simsiam", "idaa", 100, "69.0", "88.8", "IDAA"),
+    ImageNet("simsiam", "none", 200, "69.8", "89.2", "IDAA"),
+    ImageNet("simsiam", "idaa", 200, "70.6", "89.7", "IDAA"),
+    ImageNet("simclr", "none", 100, "66.5", "-", SIMSIAM),
+    ImageNet("simclr", "none", 200, "68.3", "-", SIMSIAM),
+    ImageNet("moco", "none", 200, "67.5", "-", MOCO),
+    ImageNet("mochi", "none", 800, "68.7", "-", "its paper"),
+    ImageNet("synco", "none", 200, "67.9", "-", "its paper"),
+    ImageNet("adco", "none", 200, "70.6", "-", "its paper"),
+    ImageNet("infomin", "none", 200, "70.1", "-", "its paper, with the jigsaw branch"),
+)
 
 
 def section(page: Path, heading: str) -> str:
@@ -66,23 +90,61 @@ def transfer_small() -> str:
     return "\n\n".join(parts)
 
 
+RIVALS = {"moco": "MoCo v2", "mochi": "MoCHi", "synco": "SynCo", "adco": "AdCo", "infomin": "InfoMin"}
+
+
+def rivals() -> str:
+    """Methods beside MoCo at small scale, each without and with a hard view."""
+    groups = grouped(read_runs(RESULTS / "ssl-rivals"), "method", "view")
+    if ("moco", "none") not in groups:
+        return "Nothing was run yet."
+    seconds = {key: fmean(took(run) for run in same) for key, same in groups.items()}
+    lines = []
+    for method, name in RIVALS.items():
+        for view in ("none", "idaa-grad"):
+            if same := groups.get((method, view)):
+                seeds = " ".join(str(run["config"]["seed"]) for run in same)
+                scores = [spread([run["metrics"][metric] for run in same]) for metric in METRICS]
+                time = format(seconds[method, view] / seconds["moco", "none"], ".2f")
+                lines.append([name, f"`{view}`", seeds, *scores, time])
+    header = ["method", "view", "seeds", *METRICS.values(), "training, MoCo = 1"]
+    return f"{table(header, lines)}\n\n{origins(read_runs(RESULTS / 'ssl-rivals'))}"
+
+
+def took(run: Run) -> float:
+    """Seconds of training, by the clock that counts."""
+    return sum(row[f"{clock(run)}seconds"] for row in run["log"])
+
+
 def detection() -> str:
     """The paper's rows on COCO and others', with the commands."""
     return coco.beside_the_paper(read_runs(RESULTS / "detection"))
 
 
 def imagenet() -> str:
-    """SimSiam on ImageNet."""
+    """Methods and views on ImageNet, with the commands."""
     lines = []
-    for (view, epochs), numbers in IMAGENET.items():
-        # In place of view 1 the hard view is no third one to learn from.
-        learned = estimate.IMAGENET._replace(passes=estimate.IMAGENET.passes | {"idaa": 10})
-        hours = estimate.hours(learned, view) * epochs / 100
-        words = f"--view {view}" + " --pair replace" * (view == "idaa") + f" --epochs {epochs}" * (epochs != 100)
-        start = "torchrun --nproc-per-node 8 examples/ssl/train.py --recipe imagenet --data imagenet --method simsiam"
-        accuracy = [f"{number:.1f}" for number in numbers]
-        lines.append([f"`{view}`", str(epochs), *accuracy, NOT_RUN, f"`{start} {words}`", f"{hours:.0f}"])
-    return table(["SimSiam with view", "epochs", "top-1", "top-5", "here", "command", "GPU hours"], lines)
+    for row in IMAGENET:
+        passes = estimate.PASSES_WITH_TARGET if row.method in RIVALS else estimate.PASSES
+        replace = " --pair replace" if row.method == "simsiam" and row.view == "idaa" else ""
+        if replace:  # in place of view 1 the hard view is no third one to learn from
+            passes = passes | {"idaa": passes["idaa"] - 2}
+        work = estimate.IMAGENET._replace(passes=passes)
+        command = f"--method {row.method} --view {row.view}{replace} --epochs {row.epochs}"
+        batch = " --batch-size 4096" if row.source == SIMSIAM else ""
+        hours = f"{estimate.hours(work, row.view) * row.epochs / 100:.0f}"
+        lines.append([row.method, f"`{row.view}`", str(row.epochs), row.top1, row.top5, row.source, NOT_RUN])
+        lines[-1] += [f"`{TORCHRUN} {command}{batch}`", hours]
+    header = ["method", "view", "epochs", "top-1", "top-5", "source", "here", "command", "GPU hours"]
+    return table(header, lines)
+
+
+def sensitivity() -> str:
+    """Figures 5 and 6 as far as they were run, one level below the page's own headings."""
+    text = (RESULTS / "sensitivity" / "table.md").read_text()
+    measured = text[text.find("\n## ") : text.index("\n## At the paper's scale")].strip()
+    linked = measured.replace("](", "](../benchmarks/results/sensitivity/")
+    return re.sub("^##", "###", linked, flags=re.MULTILINE) or "Nothing was run yet."
 
 
 def hours() -> str:
@@ -93,6 +155,7 @@ def hours() -> str:
     rows: list[tuple[str, str, Callable[[str], float], int]] = [
         ("Plain, UEL, SimCLR, SimSiam", f"{ssl} plain uel simclr simsiam", partial(estimate.hours, estimate.SSL), 8),
         ("MoCo, SwAV (not in its tables)", f"{ssl} moco swav", partial(estimate.hours, estimate.SSL), 4),
+        ("MoCHi, SynCo, AdCo, InfoMin", f"{ssl} mochi synco adco infomin", partial(estimate.hours, estimate.SSL), 8),
         ("FixMatch, WRN-28-8", fix, wide, 3),
         ("FixMatch, WRN-28-2", f"{fix} -- --backbone wrn-28-2", narrow, 3),
     ]
@@ -111,5 +174,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "paper-detection": detection,
     "paper-imagenet": imagenet,
     "paper-hours": hours,
+    "rivals": rivals,
+    "sensitivity": sensitivity,
+    "sensitivity-hours": lambda: section(RESULTS / "sensitivity" / "table.md", "## At the paper's scale"),
     "semi-small": lambda: section(RESULTS / "semi" / "table.md", "## cifar10, 400 labels, --scale small"),
 }

@@ -49,7 +49,8 @@ def run_of(file: Path) -> str:
 
 VIEWS = {"none": "none", "third": "a random one", "idaa-grad": "IDAA by `grad=`"}
 WEAK = "crop 0.4, jitter [0.4, 0.4, 0.4, 0.1]"
-STRENGTHS = {"": "the paper's", WEAK: "weak: crops from 0.4, half the jitter"}
+LONG = "clae_eps 0.03"  # of [0, 1]; five times the step of CLAE's paper
+STRENGTHS = {"": "the paper's", LONG: "the paper's", WEAK: "weak: crops from 0.4, half the jitter"}
 SSL = RESULTS / "ssl" / "table.md"
 
 
@@ -70,7 +71,13 @@ def help_in_full() -> str:
     """The same with gains over the control, and cost."""
     columns = ("seeds", "kNN", "linear", "kNN, embedding", "linear, embedding", "kNN over third", "linear over third")
     lines = [
-        [STRENGTHS[r["settings"]], f"`{r['view']}`", *(r[c] for c in columns), r["epoch, none = 1"]] for r in _ssl()
+        [
+            STRENGTHS[r["settings"]],
+            f"`{r['view']}`{', eps 0.03' * (r['settings'] == LONG)}",
+            *(r[c] for c in columns),
+            r["epoch, none = 1"],
+        ]
+        for r in _ssl()
     ]
     return table(["random augmentation", "view", *columns, "time of an epoch, none = 1"], lines)
 
@@ -121,6 +128,12 @@ def cost() -> str:
         (row,) = (row for row in rows if row["ratio of medians"].startswith(start))
         lines.append([text, *(row[column].removesuffix(" (missed)") for column in columns)])
     return f"{table(['', *columns], lines)}\n\n{run_of(TARGETS)}"
+
+
+def large() -> str:
+    """The ratios at 224 pixels, with their targets."""
+    rows = read(SPEED, "## Images of 224 pixels, cpu")
+    return f"{_as_table(rows)}\n\n{run_of(SPEED.with_name('cpu-large.json'))}"
 
 
 # Weights -------------------------------------------------------------------------------------------------------------
@@ -238,6 +251,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "equal-time": equal_time,
     "cost": cost,
     "targets": targets,
+    "large": large,
     "weights": weights,
     "weights-in-full": weights_in_full,
     "high-fidelity": high_fidelity,

@@ -1,4 +1,4 @@
-"""What is timed: a batch of real images, a ResNet-18 in training mode with NT-Xent, and the transforms beside it."""
+"""What is timed: a batch of real images, a ResNet in training mode with NT-Xent, and the transforms beside it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Cases = dict[str, Callable[[], Any]]
 
 
-def resnet18(size: int) -> nn.Module:
-    """timm's ResNet-18 with a 64-d head; up to 64 pixels with a CIFAR stem (3x3, stride 1, no max-pool)."""
-    model = timm.create_model("resnet18", num_classes=64)
+def resnet(name: str, size: int) -> nn.Module:
+    """timm's ResNet with a 64-d head; up to 64 pixels with a CIFAR stem (3x3, stride 1, no max-pool)."""
+    model = timm.create_model(name, num_classes=64)
     if size <= 64:
         model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         model.maxpool = nn.Identity()
@@ -51,6 +51,7 @@ class Workload:
         dtype: ``"float32"``, or ``"bfloat16"``: the VAE in it, the model under autocast.
         vae_dtype: of the VAE alone; default: ``dtype``.
         channels_last: layout of images, model and VAE.
+        network: the model's name in timm.
         parameters: of both transforms.
     """
 
@@ -62,22 +63,34 @@ class Workload:
         size: int = 32,
         vae_dtype: str | None = None,
         channels_last: bool = False,
+        network: str = "resnet18",
         **parameters: Any,
     ) -> None:
         torch.manual_seed(0)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.device, self.dtype = device.split(":")[0], DTYPES[dtype]
-        self.model = resnet18(size).to(device).to(memory_format=layout)
+        self.model = resnet(network, size).to(device).to(memory_format=layout)
         self.optimiser = torch.optim.SGD(self.model.parameters(), 0.0)  # a rate of 0: every repeat does the same
-        self.idaa = idaa_transform(size, **parameters).to(device).to(memory_format=layout)
-        self.idaa = self.idaa.to(DTYPES[vae_dtype or dtype])
         self.clae = CLAETransform(0.006, **{k: v for k, v in parameters.items() if k != "chunk_size"}).to(device)
         images = batch_of(batch, size).to(device).contiguous(memory_format=layout)
         self.x, self.x2, self.x3 = images, images.flip(-1), images.flip(-2)
-        self.encode, self.decode = self.idaa.codec.encode, partial(self.idaa.codec.decode, shape=images.shape)
         with torch.no_grad():
-            self.anchor, self.z = self.forward(self.x2), self.encode(images)
+            self.anchor = self.forward(self.x2)
         self.gradient = torch.randn_like(images)
+        idaa = idaa_transform(size, **parameters).to(device).to(memory_format=layout)
+        self._use(idaa.to(DTYPES[vae_dtype or dtype]))
+
+    def _use(self, idaa: IDAATransform) -> None:
+        self.idaa = idaa
+        self.encode, self.decode = idaa.codec.encode, partial(idaa.codec.decode, shape=self.x.shape)
+        with torch.no_grad():
+            self.z = self.encode(self.x)
+
+    def using(self, weights: str) -> Workload:
+        """The same with a transform on ``weights``, a name or a folder."""
+        work = copy.copy(self)
+        work._use(IDAATransform.from_pretrained(weights).to(self.x.device, self.dtype))
+        return work
 
     def autocast(self) -> Any:
         """Of the model, where the run is not in float32."""
@@ -101,15 +114,27 @@ class Workload:
 
     def parts(self) -> Cases:
         """The bare parts that a view consists of."""
-        model = copy.deepcopy(self.model)  # whose graph no step of the optimiser spoils
+        return self.parts_of_vae() | self.parts_of_model()
+
+    def parts_of_vae(self) -> Cases:
+        """E, and D both ways."""
         with torch.enable_grad():
-            leaf, latent = self.x.clone().requires_grad_(), self.z.clone().requires_grad_()
-            loss, image = nt_xent(self.forward(leaf, model), self.anchor).sum(), self.decode(latent)
+            latent = self.z.clone().requires_grad_()
+            image = self.decode(latent)
         no_grad = torch.no_grad()
         return {
             "E forward": no_grad(lambda: self.encode(self.x)),
             "D forward": no_grad(lambda: self.decode(self.z)),
             "D backward to z": lambda: torch.autograd.grad(image, latent, self.gradient, retain_graph=True),
+        }
+
+    def parts_of_model(self) -> Cases:
+        """Of a view by ``loss_fn=`` alone."""
+        model = copy.deepcopy(self.model)  # whose graph no step of the optimiser spoils
+        with torch.enable_grad():
+            leaf = self.x.clone().requires_grad_()
+            loss = nt_xent(self.forward(leaf, model), self.anchor).sum()
+        return {
             "model forward": lambda: self.forward(leaf, model),
             "model backward to its input": lambda: torch.autograd.grad(loss, leaf, retain_graph=True),
         }

@@ -2,8 +2,8 @@
 
     python examples/both_hard.py
 
-At equal time this form did most for such images (docs/board.md). One gradient serves both views, and it is taken at half
-the resolution, which costs a quarter. Runs in under a minute on a CPU, on the 64 images that come with the package.
+At equal time this form did most for such images (docs/board.md). One gradient serves both views, and it is taken at
+half the resolution, which costs a quarter. Runs in under a minute on a CPU, on the 64 images of the package.
 """
 
 import torch

@@ -18,6 +18,7 @@ from .commands.weights import check_data, demo, list_names, pack, push
 
 _DATA = "an .npz of uint8 images (x_train, x_test), a folder of pictures or shards, or a torchvision dataset (CIFAR10)"
 _WEIGHTS = "name, folder or repository"
+_LAYOUTS = "x_train (N, C, L) or (N, L, C)"
 _SKIP = "leave out pictures that cannot be read, and list them"
 
 
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     new = command("eval-vae", eval_vae)
     new.add_argument("weights", help=_WEIGHTS)
     new.add_argument("data", help=_DATA)
+    new.add_argument("--signals", choices=["ncl", "nlc"], default="ncl", help=f"of weights of signals: {_LAYOUTS}")
     new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
     new.add_argument("--skip-bad", action="store_true", help=_SKIP)
     from_hub(new)
@@ -112,7 +114,6 @@ def _parser() -> argparse.ArgumentParser:
             new.add_argument("--save", action="store_true", help="make it the default of the folder")
 
     command("list", list_names, device=False)
-
     new = command("push", push, device=False)
     new.add_argument("folder", type=Path, help="made by train-vae, convert or save_pretrained")
     new.add_argument("repository", help="org/name; `hf auth login` first")
@@ -131,7 +132,7 @@ def _add_training(new: argparse.ArgumentParser) -> None:
     new.add_argument("--out", type=Path, required=True, help="folder of the run, and of the weights in the end")
     new.add_argument("--name", help="of the weights, for the model card (default: that of the folder)")
     new.add_argument("--about", default="", help="a sentence on the data, for the model card")
-    layouts = "the data are signals, x_train (N, C, L) or (N, L, C), in units of their own"
+    layouts = f"the data are signals, {_LAYOUTS}, in units of their own"
     new.add_argument("--signals", choices=["ncl", "nlc"], help=layouts)
     new.add_argument("--image-size", type=_count, help="height and width (default: that of the images)")
     new.add_argument("--latent-dim", type=_count, default=512, help="length of z (default: %(default)s)")
@@ -171,6 +172,8 @@ def _add_measuring(new: argparse.ArgumentParser) -> None:
         default=512,
         help="as many, at random where there are more (default: %(default)s)",
     )
+    size = "height and width that you train at: the square in the middle, resized (default: that of the images)"
+    new.add_argument("--image-size", type=_count, help=size)
     new.add_argument("--batch-size", type=_count, default=128, help="of the loss (default: %(default)s)")
     new.add_argument("--eps", type=_positive, help="from a fifth of it to ten times of it is tried")
     new.add_argument("--norm", choices=["linf", "l2"])

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks import bench as program
 from benchmarks import harness
-from benchmarks.suites import autoencoders, startup, views
+from benchmarks.suites import autoencoders, large, startup, views
 from benchmarks.workload import Workload
 from idaa_transforms import IDAATransform
 
@@ -104,6 +104,29 @@ def test_autoencoders(bench, monkeypatch):
     assert plain["error_max"] == 0
     assert folded["error_same_delta_max"] < 1e-5
     assert [row["case"].endswith("chunk_size=1") for row in hub] == [False, True] * 2
+
+
+def test_large(bench, monkeypatch):
+    monkeypatch.setattr(large, "SIZE", 64)
+    monkeypatch.setattr(autoencoders, "KL", {})
+    names = ["cifar10-vae-small", "cifar10-vae-z128"]
+    result, out, _ = bench("large", "--weights", *names)
+    times = {
+        (row["weights"], row["case"]): row["ms"]["median"] for row in result["rows"] if row["vae_dtype"] == "float32"
+    }
+    steps = times["", "SimCLR step of two views"]
+    header = next(line for line in out.splitlines() if line.startswith("| ratio of medians"))
+    columns = [cell.strip() for cell in header.split("|")]
+    for name in names:
+        column = columns.index(f"{name}, float32")
+        for start, ratio in (
+            ("| views by `grad=` over a two-view", f"{times[name, 'IDAA, grad='] / steps:.3f}"),
+            ("| resampling over", f"{times[name, 'resampling'] / times[name, 'IDAA, grad=']:.2f}"),
+        ):
+            line = next(line for line in out.splitlines() if line.startswith(start))
+            assert line.split("|")[column].split()[0] == ratio
+    few = "IDAA, grad=, few images"
+    assert times["", f"{few}, TAEF2"] > times[names[0], few]
 
 
 def test_folding_is_exact():

@@ -14,6 +14,7 @@ import ranks
 import torch
 from config import configure
 from conftest import tiny_vae
+from methods import IMAGENET
 from picture_files import PICTURES
 from torch import nn
 from train import make_model, make_optimiser, set_rate, train
@@ -75,7 +76,24 @@ FORMS = [
     ["--method", "simclr", "--view", "clae"],
     ["--method", "simclr", "--view", "idaa-grad", "--pair", "both", "--coarse", "--no-dual-bn"],
     ["--method", "simclr", "--view", "idaa-small"],
+    ["--method", "mochi", "--view", "none"],
 ]
+
+
+@pytest.mark.parametrize(
+    ("method", "temperature"), [("moco", 0.2), ("mochi", 0.2), ("synco", 0.2), ("adco", 0.12), ("infomin", 0.15)]
+)
+def test_methods_with_a_queue_have_the_long_one_of_imagenet(method, temperature):
+    config = configure(["--recipe", "imagenet", "--method", method, "--data", "shards", "--batch-size", "512"])
+    assert (config.lr, config.weight_decay, config.epochs, config.blur) == (0.06, 1e-4, 200, 0.5)
+    assert config.randaugment == (2 if method == "infomin" else 0)
+    made = IMAGENET[method](8)
+    assert made.queue.shape == (65_536, 128)
+    assert (made.momentum, made.temperature) == (0.999, temperature)
+    assert made.embed(torch.zeros(2, 8)).shape == (2, 128)
+    made.done = 0.06
+    if method in ("mochi", "synco"):
+        assert made.harder(torch.randn(2, 128)).shape[1] == {"mochi": 1024 + 128, "synco": 3 * 256 + 3 * 64}[method]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=" ".join)
@@ -206,13 +224,13 @@ def test_a_rank_that_dies_or_hangs(how, options, tmp_path):
 
 
 def test_a_process_that_is_told_to_end_says_how_to_go_on(options, tmp_path):
-    more = ["--method", "simclr", "--view", "none", "--epochs", 500, "--workers", 1, "--out", tmp_path]
+    more = ["--method", "simclr", "--view", "none", "--epochs", 500, "--workers", 1, "--out", tmp_path / "run"]
     (process,) = started = ranks.start(1, tmp_path / "said", [*options, *more])
-    until_checkpoint(started, tmp_path)
+    until_checkpoint(started, tmp_path / "run")
     os.kill(process.pid, signal.SIGTERM)
     told = (
         "train.py: it was told to end (SIGTERM), as torchrun does where another process has died; the same command "
-        f"goes on from {tmp_path / 'checkpoint.pt'}"
+        f"goes on from {tmp_path / 'run' / 'checkpoint.pt'}"
     )
     assert ranks.ended(started, tmp_path / "said") == [(1, told)]
 

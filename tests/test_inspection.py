@@ -133,6 +133,25 @@ def test_calibrate_saves_into_a_folder(options, tmp_path, capsys):
     assert kept[0] >= kept[-1]
 
 
+def test_images_are_measured_in_their_own_size_or_in_the_one_that_is_asked_for(options, tmp_path, capsys):
+    """Not in that of the weights: what is trained at 224 pixels is judged at 224."""
+    (tmp_path / "large.py").write_text(
+        "from torch import nn\n\nclass Judge(nn.Module):\n    def forward(self, x):\n"
+        "        print('saw', *x.shape)\n        return nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)\n"
+    )
+    images = (cifar10_sample((52, 44))[0][:8] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    np.savez("large.npz", x_test=images)
+    (tmp_path / "pictures").mkdir()
+    for i, image in enumerate(images):
+        PIL.Image.fromarray(image[: 40 + i]).save(tmp_path / "pictures" / f"{i}.png")
+    run = ["calibrate", "cifar10-vae-small", "--judge", "large:Judge", "--eps", "0.1", "--data"]
+    for data, seen in ((["large.npz"], "8 3 52 44"), (["pictures", "--image-size", "40"], "8 3 40 40")):
+        main([*run, *data])
+        assert {line for line in capsys.readouterr().out.splitlines() if line.startswith("saw")} == {f"saw {seen}"}
+    with pytest.raises(SystemExit, match=r"images of 'pictures' are 40x44, 47x44 and such; say --image-size$"):
+        main([*run, "pictures"])
+
+
 def test_a_folder_of_pictures_is_used_whole_and_too_few_are_refused_at_once(options, tmp_path, capsys):
     """64 pictures are 64 images, since nothing is trained on any; they are too few for 0.95, and enough for all."""
     for i, image in enumerate((cifar10_sample()[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()):

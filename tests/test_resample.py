@@ -264,7 +264,7 @@ class TestWhatIsRefused:
         """The message says that all weights of the package take three channels, so it is a fact."""
         assert {hub.load(name)[0].channels for name in hub.PRETRAINED} == {3}
         x = images((2, channels, 16, 16))
-        message = rf"takes 3 channels, not {channels}; all weights of the package take 3.*idaa train-vae DATA"
+        message = rf"takes 3 channels, not {channels}; all weights of the package take images of 3.*idaa train-vae DATA"
         with pytest.raises(ValueError, match=message) as raised:
             aug(x, loss_fn=rising)
         assert ("x.expand(-1, 3, -1, -1)" in str(raised.value)) == (channels == 1)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from idaa_transforms import ClosureMutationWarning, IDAATransform, untouched
+from idaa_transforms.core import shield
+from idaa_transforms.core.plan import Plan
 
 
 class Memory(nn.Module):
@@ -264,3 +266,13 @@ def test_strict_says_where_a_loss_came_from_a_model_that_was_not_found(x, vae):
         aug(x, loss_fn=lambda v: model(v).square().sum())  # from one that is found
     with pytest.warns(ClosureMutationWarning, match="none was found in the closure"):
         aug(x, loss_fn=lambda v: sys.modules[__name__].__dict__["HIDDEN"]["model"](v).square().sum())
+
+
+def test_a_trainer_that_holds_the_transform_leads_nowhere_into_this_package(vae):
+    """Not to the shield's own list of what is up: to put that back would take the claims of other threads away, and it
+    made every call walk everything anew."""
+    trainer = Helper(model=Encoder(), aug=IDAATransform(vae))
+    plan = Plan([("trainer", trainer)])
+    found = plan.read([trainer])
+    assert any(thing is trainer.model for thing in found)
+    assert not any(thing is shield._held for thing in found)

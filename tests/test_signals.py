@@ -149,7 +149,10 @@ class TestViews:
             (lambda x: x[0], r"shape \(6, 64\), not \(B, C, L\); add the batch dimension: x\[None\]"),
             (lambda x: x[None], r"shape \(1, 4, 6, 64\), not \(B, C, L\); stack them into one batch"),
             (lambda x: x[..., :0], r"shape \(4, 6, 0\), without a single value"),
-            (lambda x: x[:, :5], r"takes 6 channels, not 5"),
+            (
+                lambda x: x[:, :5],
+                r"^signals have .* takes 6 channels, not 5; .* own: idaa train-vae DATA --out my-vae --signals ncl",
+            ),
             (lambda x: x * math.nan, r"hold 1536 NaN or infinite values"),
         ],
     )
@@ -265,15 +268,29 @@ def test_a_vae_of_signals_learns_and_is_published(waves, tmp_path):
     assert (rising(aug(found.test, loss_fn=rising)) > rising(found.test)).all()
 
 
-def test_by_the_command(waves, tmp_path):
+def _printed(capsys, command):
+    capsys.readouterr()
+    main(command)
+    return {name: float(value) for name, value in map(str.split, capsys.readouterr().out.splitlines())}
+
+
+def test_by_the_command(waves, tmp_path, capsys):
     out = tmp_path / "waves-vae"
     small = ["--latent-dim", "8", "--width", "16", "--epochs", "1", "--batch-size", "32"]
     for option in (["--skip-bad"], ["--channels", "3"], ["--image-size", "32"]):
         with pytest.raises(SystemExit, match=f"{option[0]} is of images, and --signals says"):
             main(["train-vae", str(waves), "--signals", "ncl", "--out", str(out), *small, *option])
     main(["train-vae", str(waves), "--signals", "ncl", "--out", str(out), *small])
-    with pytest.raises(SystemExit, match="these weights are of signals, and this command reads images"):
-        main(["eval-vae", str(out), str(waves)])
+    measured = _printed(capsys, ["eval-vae", str(out), str(waves)])
+    expected = evaluate_vae(IDAATransform.from_pretrained(out).autoencoder, load_signals(waves).test)
+    assert measured["mse"] == pytest.approx(expected["mse"], abs=1e-4)
+    with np.load(waves) as data:
+        np.savez(tmp_path / "turned.npz", x_train=data["x_train"].transpose(0, 2, 1))
+    assert _printed(capsys, ["eval-vae", str(out), str(tmp_path / "turned.npz"), "--signals", "nlc"]) == measured
+    with pytest.raises(SystemExit, match=r"turned.npz are \(32, 3\), and .*waves-vae takes 3 channels; --signals nlc"):
+        main(["eval-vae", str(out), str(tmp_path / "turned.npz")])
+    with pytest.raises(SystemExit, match="waves-vae is of signals, and this command reads images"):
+        main(["calibrate", str(out), "--data", str(waves), "--judge", "test_signals:signal_vae"])
     vae = IDAATransform.from_pretrained(out).autoencoder
     assert (vae.image_size, vae.channels, vae.beta) == ((32,), 3, 0.1 * 32 / 16)
     assert list(vae.mean) == pytest.approx(statistics(load_signals(waves).train)[0])

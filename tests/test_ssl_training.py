@@ -82,15 +82,20 @@ def untrained(options, tmp_path_factory):
     return loss
 
 
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("method", METHODS)
+OF_MOCO = ("mochi", "synco", "adco", "infomin")  # random views are the same to them as to moco
+LEAST = {"mochi": 0.02, "synco": 0.02}  # what they learn makes their negatives harder
+
+
+@pytest.mark.parametrize(
+    ("method", "view"),
+    [(m, v) for m in METHODS for v in VIEWS if m not in OF_MOCO or v in ("none", "idaa", "idaa-grad")],
+)
 def test_one_epoch_lowers_the_loss(method, view, options, untrained, tmp_path):
     images = IMAGES.get(method, 192)
     result = run(options, tmp_path, "--method", method, "--view", view, "--train-images", images)
     (row,) = result["log"]
-    assert row["loss"] < untrained(method, view) - (
-        0.02 if view == "hvp" else 0.05
-    )  # it learns from what it finds hard
+    least = 0.02 if view == "hvp" else LEAST.get(method, 0.05)  # hvp learns from what it finds hard
+    assert row["loss"] < untrained(method, view) - least
     assert (row["extra_loss"] == row["loss"]) == (view in ("none", "hvp"))
     attacked = {"clae": 1, "idaa": 1, "idaa-grad": 1, "idaa-small": 2}.get(view, 0)  # views of each image
     assert result["attack"].get("attacked", 0) == attacked * images
@@ -115,7 +120,10 @@ def test_other_settings_learn(more, options, tmp_path):
     assert trained["eps"] == (0.03 if "clae" in more else 0.1)
 
 
-@pytest.mark.parametrize(("method", "view"), [("moco", "idaa"), ("byol", "idaa-grad"), ("swav", "third")])
+@pytest.mark.parametrize(
+    ("method", "view"),
+    [("moco", "idaa"), ("byol", "idaa-grad"), ("swav", "third"), ("mochi", "clae"), ("adco", "idaa")],
+)
 def test_an_interrupted_run_ends_with_the_same_weights(method, view, options, tmp_path):
     more = ["--method", method, "--view", view, "--epochs", 3, "--train-images", 64]
     whole = run(options, tmp_path / "whole", *more)

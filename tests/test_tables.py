@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import report
+import sensitivity_report
 
 from benchmarks import bench_report, estimate, identity_report, tables
 from examples.detection import report as detection_report
@@ -68,6 +69,15 @@ def test_the_page_of_experiments_is_that_of_its_results(tmp_path):
     report.write(folder)
     written = (folder / "table.md").read_text()
     assert written == tables.SSL.read_text(), "run python examples/ssl/report.py benchmarks/results/ssl"
+
+
+def test_the_page_of_figures_5_and_6_is_that_of_its_results(tmp_path):
+    folder = copy_of("sensitivity", tmp_path)
+    sensitivity_report.write(folder)
+    written = (folder / "table.md").read_text()
+    assert written == (tables.RESULTS / "sensitivity" / "table.md").read_text(), (
+        "run python examples/ssl/sensitivity_report.py benchmarks/results/sensitivity"
+    )
 
 
 @pytest.mark.parametrize(

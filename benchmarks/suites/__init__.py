@@ -14,3 +14,4 @@ class Options:
     batch: int = 32
     batches: tuple[int, ...] = (1, 8, 32, 128)
     repeats: int = 15
+    weights: tuple[str, ...] = ("cifar10-vae", "cifar10-vae-small")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from idaa_transforms.util.precision import has_bfloat16
@@ -20,7 +20,7 @@ class Target(NamedTuple):
 
     what: str
     ratio: Callable[[Median], float]
-    cpu: float
+    cpu: float | None
     gpu: float | None
 
 
@@ -122,13 +122,20 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 def table(rows: list[dict[str, Any]], settings: dict[str, Any]) -> str:
     """What was aimed at beside what was measured, as Markdown."""
-    found, cpu = ratios(rows), settings["device"] == "cpu"
+    found = {f"VAE in {dtype}": column for dtype, column in ratios(rows).items()}
+    return beside(TARGETS, found, settings["device"])
+
+
+def beside(aims: Sequence[Target], found: dict[str, list[float]], device: str) -> str:
+    """``aims`` beside the ratios of each column of ``found``, as Markdown."""
     lines = []
-    for i, target in enumerate(TARGETS):
-        aim = target.cpu if cpu else target.gpu
-        cells = [f"{column[i]:.2f}" for column in found.values()]
+    for i, target in enumerate(aims):
+        aim = target.cpu if device == "cpu" else target.gpu
+        of = [column[i] for column in found.values()]
+        digits = 2 if (min(of) if aim is None else aim) >= 0.05 else 3
+        cells = [f"{ratio:.{digits}f}" for ratio in of]
         missed = [" (missed)" if aim is not None and float(cell) > aim else "" for cell in cells]
         lines.append(
-            [target.what, "-" if aim is None else f"{aim:.2f}", *map("".join, zip(cells, missed, strict=True))]
+            [target.what, "-" if aim is None else f"{aim:.{digits}f}", *map("".join, zip(cells, missed, strict=True))]
         )
-    return harness.table(["ratio of medians", "target", *(f"VAE in {dtype}" for dtype in found)], lines)
+    return harness.table(["ratio of medians", "target", *found], lines)

@@ -23,7 +23,9 @@ class Config:
     """What decides a run. The method's recipe (methods/*.py) goes before these defaults, then the scale, then the
     command line."""
 
-    method: Literal["plain", "uel", "simclr", "simsiam", "moco", "byol", "swav"] = "simclr"
+    method: Literal[
+        "plain", "uel", "simclr", "simsiam", "moco", "byol", "swav", "mochi", "synco", "adco", "infomin"
+    ] = "simclr"
     scale: Literal["paper", "small", "smoke", "imagenet"] = "paper"
     seed: int = 0
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
@@ -60,6 +62,7 @@ class Config:
     jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
     jitter_p: float = 0.8
     gray: float = 0.2
+    randaugment: int = 0  # operations of RandAugment on each image, of magnitude 10 of 30
     blur: float = 0.0  # share of images that get a Gaussian blur
     noise: float = 0.0  # after all that, on every random view: standard deviation of Gaussian noise
     mixup: float = 0.0  # largest share of another image

@@ -1,6 +1,7 @@
 """What else could make views harder, or images harder to tell apart by a short cut: controls, a few lines each.
 
-The first three change every random view and need no network; train.py puts them behind the random augmentation.
+The first three change every random view and need no network; train.py puts them behind the random augmentation, and
+RandAugment within it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from idaa_transforms import IDAATransform, untouched
 from idaa_transforms.losses import nt_xent
@@ -59,6 +61,19 @@ class Disturb(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to the same."""
         return DISTURB[self.how](x, self.amount)
+
+
+class RandAugment(nn.Module):
+    """RandAugment (Cubuk et al., NeurIPS 2020), other operations for each image. Of many processes that stream pictures
+    each draws the same for its first image, its second, and so on."""
+
+    def __init__(self, operations: int, magnitude: int = 10) -> None:
+        super().__init__()
+        self.one = v2.RandAugment(operations, magnitude)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to the same."""
+        return torch.stack([self.one(image) for image in x])
 
 
 @torch.no_grad()

@@ -158,6 +158,7 @@ class Run:
         step, config = self.position.step, self.config
         torch.manual_seed(random.Random(f"{config.seed} {step}").getrandbits(32))
         set_rate(self.optimiser, learning_rate(config, step / self.steps))
+        self.model.method.done = step / (config.epochs * self.steps)
         self.eps = strength(config, (step + 1) / self.steps)
         parts = zip(*(stack.chunk(config.accumulate) for stack in crops), strict=True)
         losses = learn(self.model, self.attack, self.optimiser, map(self.views, parts), self.eps)

@@ -63,7 +63,7 @@ def settings(run: Run) -> str:
     """What a run was told beyond method, view, data, scale and seed."""
     config = run["config"]
     usual = vars(configure([f"--{name}={config[name]}" for name in ("method", "view", "data", "scale")]))
-    return told(config, usual)
+    return told(config, usual, () if config["view"] == "clae" else ("clae_eps",))
 
 
 def of_control(run: Run) -> str:

@@ -165,6 +165,7 @@ def augmentations(
     and small crops. ``std`` of each channel is the unit of a signal's noise. Parts that do nothing are left out, and
     the crops of images that are crops already, without ``crop``."""
     color = [K.ColorJitter(*config.jitter, p=config.jitter_p)] if any(config.jitter) else []
+    color += [controls.RandAugment(config.randaugment)] if config.randaugment else []
     color += [K.RandomGrayscale(p=config.gray)] if config.gray else []
     if config.blur:
         kernel = max(3, shape[-1] // 20 * 2 + 1)  # a tenth of the image, and odd

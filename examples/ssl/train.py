@@ -125,6 +125,7 @@ def train(config: Config) -> dict[str, Any]:
         shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
         for i, x in enumerate(itertools.islice(shuffled, todo)):
             set_rate(optimiser, learning_rate(config, epoch + i / steps))
+            model.method.done = (epoch + i / steps) / config.epochs
             eps = strength(config, epoch + (i + 1) / steps)
             sums += update(model, attack, augment, optimiser, x, eps, slice(rank, None, world))
             bar.update()

@@ -37,6 +37,7 @@ def where(args: argparse.Namespace) -> Any:
 def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Tensor:
     """Test images of ``args.data``, uint8 (N, C, H, W), in the size and with the channels that ``autoencoder`` takes.
 
+    Where the command has ``--image-size``, in that size or else in their own: views are of images of any size.
     Grey images are repeated for an autoencoder of RGB, and colour ones lose their colour for one of a single channel.
     """
     from torchvision.transforms.v2 import functional
@@ -46,20 +47,26 @@ def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Te
     size, channels = getattr(autoencoder, "image_size", None), len(autoencoder.mean)
     if size is not None and len(size) == 1:
         raise ValueError(
-            "these weights are of signals, and this command reads images; measure signals in Python, with "
+            f"{args.weights} is of signals, and this command reads images; measure signals in Python, with "
             "IdentityMeter and calibrate of idaa_transforms.measure"
         )
-    square = size is None or size[0] == size[1]
-    at_once = None if size is None or (args.data.lower().endswith((".npz", ".npy")) and not square) else max(size)
-    images = load_images(args.data, at_once, args.root, skip_bad=args.skip_bad, **options).test
-    if size is not None and tuple(images.shape[2:]) != tuple(size):
-        images = _fit(images, size)
+    if hasattr(args, "image_size"):
+        images = load_images(args.data, args.image_size, args.root, skip_bad=args.skip_bad, **options).test
+    else:
+        arrays = args.data.lower().endswith((".npz", ".npy"))
+        at_once = None if size is None or (arrays and size[0] != size[1]) else max(size)
+        images = load_images(args.data, at_once, args.root, skip_bad=args.skip_bad, **options).test
+        if size is not None and tuple(images.shape[2:]) != tuple(size):
+            images = _fit(images, size)
     if images.shape[1] == 3 and channels == 1:
         images = functional.rgb_to_grayscale(images)
     elif images.shape[1] == 1 and channels == 3:
         images = images.expand(-1, 3, -1, -1)
     if images.shape[1] != channels:
-        raise ValueError(f"images of {args.data} have {images.shape[1]} channels, and the weights take {channels}")
+        raise ValueError(
+            f"images of {args.data} have {images.shape[1]} channels, and {args.weights} takes {channels}; weights of "
+            f"your own: idaa train-vae {args.data} --out my-vae"
+        )
     return images
 
 

@@ -66,7 +66,8 @@ def _target(args: argparse.Namespace) -> Path:
 def _about(args: argparse.Namespace) -> str:
     judge = args.judge if args.model else f"{args.judge}, the attacked network itself (another one would be fairer)"
     attacked = f"Attacked: {args.model or args.judge}, by NT-Xent against the flipped image."
-    return f"{attacked} Judge: {judge}. Data: {Path(args.data).name}."
+    size = f", {args.image_size} pixels" if args.image_size else ""
+    return f"{attacked} Judge: {judge}. Data: {Path(args.data).name}{size}."
 
 
 def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:

@@ -89,18 +89,33 @@ def _how_to_go_on(folder: Path) -> str:
 
 
 def eval_vae(args: argparse.Namespace) -> None:
-    """Measure weights by name, folder or repository on test images."""
+    """Measure weights by name, folder or repository on test images, or signals, in the size that they take."""
     from .. import hub
     from ..training.evaluation import evaluate_vae, theorem_terms
 
     device = check_device(args.device)
     autoencoder, _ = hub.load(args.weights, where(args))
-    images = images_for(autoencoder, args, only="test")
+    size = getattr(autoencoder, "image_size", None) or ()
+    images = _signals_for(autoencoder, args) if len(size) == 1 else images_for(autoencoder, args, only="test")
     autoencoder.to(device)
     if hasattr(autoencoder, "objective"):
         show(evaluate_vae(autoencoder, images) | theorem_terms(autoencoder, images))
     else:  # not a VAE of the paper's, and mostly a big one
         show(evaluate_vae(autoencoder, images, batch_size=8))
+
+
+def _signals_for(autoencoder: Any, args: argparse.Namespace) -> Any:
+    """Test signals of ``args.data``, in the length that ``autoencoder`` takes."""
+    from ..autoencoders.resample import resample
+    from ..training.signals import load_signals
+
+    signals = load_signals(args.data, args.signals).test
+    if signals.shape[1] != autoencoder.channels:
+        raise ValueError(
+            f"signals of {args.data} are {tuple(signals.shape[1:])}, and {args.weights} takes {autoencoder.channels} "
+            "channels; --signals nlc is for those with time before channels"
+        )
+    return resample(signals, autoencoder.image_size)
 
 
 def convert(args: argparse.Namespace) -> None:

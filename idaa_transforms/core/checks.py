@@ -62,11 +62,11 @@ def check_channels(x: Tensor, axes: int, channels: int | None, mean: Sequence[fl
     """That the channels of ``x`` are those of the autoencoder or, where it takes any, as many as ``mean`` has."""
     found = x.shape[-1 - axes]
     if channels is not None and found != channels:
-        grey = f"repeat a grey channel: x.expand(-1, {channels}, {', '.join(['-1'] * axes)}), or " if found == 1 else ""
+        grey = f"repeat a grey channel: x.expand(-1, {channels}, -1, -1), or " if found == 1 and axes == 2 else ""
         raise ValueError(
-            f"images have shape {tuple(x.shape)}, and the autoencoder takes {channels} channels, not {found}; "
-            f"all weights of the package take 3. {grey}train an autoencoder of your images: "
-            "idaa train-vae DATA --out my-vae"
+            f"{'images' if axes == 2 else 'signals'} have shape {tuple(x.shape)}, and the autoencoder takes {channels} "
+            f"channels, not {found}; all weights of the package take images of 3. {grey}train an autoencoder of your "
+            f"own: idaa train-vae DATA --out my-vae{'' if axes == 2 else ' --signals ncl'}"
         )
     if mean is not None and found != len(mean):
         raise ValueError(

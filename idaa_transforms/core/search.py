@@ -34,6 +34,7 @@ _LIBRARIES = sys.stdlib_module_names | set(
         timm kornia lightly datasets omegaconf hydra h5py zarr pytest _pytest hypothesis""",
     )
 )
+_OURS = __name__.partition(".")[0]
 _DATA = (torch.optim.Optimizer, torch.utils.data.Dataset, torch.utils.data.DataLoader, torch.utils.data.Sampler)
 _NO_BODIES = (Tensor, types.ModuleType, type, functools.partial, *CONTAINERS, *_DATA)
 CALLS = frozenset({"forward", "__call__"})
@@ -209,7 +210,10 @@ def _held(f: types.FunctionType) -> list[tuple[str, Any]]:
     held += [(f"{f.__name__} default", value) for value in f.__defaults__ or ()]
     held += (f.__kwdefaults__ or {}).items()
     names = dict.fromkeys(code_names(f.__code__))
-    held += [(name, value) for name in names if (value := dict.get(f.__globals__, name, UNSET)) is not UNSET]
+    if (
+        str(f.__globals__.get("__name__")).partition(".")[0] != _OURS
+    ):  # no model of the user's is a global of this package
+        held += [(name, value) for name in names if (value := dict.get(f.__globals__, name, UNSET)) is not UNSET]
     names |= dict.fromkeys(CALLS)
     return held + [(name, found) for name, thing in held for found in members(thing, names)]
 

@@ -1,13 +1,17 @@
-"""The self-supervised methods of the paper's tables and three more, one small file each."""
+"""The self-supervised methods of the paper's tables and seven more, one small file each."""
 
+from .adco import AdCo
 from .base import Method, View
 from .byol import BYOL
 from .imagenet import IMAGENET
+from .infomin import InfoMin
+from .mochi import MoCHi
 from .moco import MoCo
 from .plain import Plain
 from .simclr import SimCLR
 from .simsiam import SimSiam
 from .swav import SwAV
+from .synco import SynCo
 from .uel import UEL
 
 METHODS: dict[str, type[Method]] = {
@@ -18,6 +22,10 @@ METHODS: dict[str, type[Method]] = {
     "moco": MoCo,
     "byol": BYOL,
     "swav": SwAV,
+    "mochi": MoCHi,
+    "synco": SynCo,
+    "adco": AdCo,
+    "infomin": InfoMin,
 }
 
 __all__ = ["IMAGENET", "METHODS", "Method", "View"]

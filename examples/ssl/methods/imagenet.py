@@ -10,6 +10,7 @@ from lightly.models.modules.heads import ProjectionHead
 from torch import nn
 
 from .base import Method
+from .imagenet_moco import OF_MOCO
 from .simclr import SimCLR
 from .simsiam import SimSiam
 
@@ -52,4 +53,4 @@ class SimCLRImageNet(SimCLR):
         self.criterion = NTXentLoss(self.temperature)
 
 
-IMAGENET: dict[str, type[Method]] = {"simsiam": SimSiamImageNet, "simclr": SimCLRImageNet}
+IMAGENET: dict[str, type[Method]] = {"simsiam": SimSiamImageNet, "simclr": SimCLRImageNet, **OF_MOCO}

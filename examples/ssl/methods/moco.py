@@ -6,6 +6,8 @@ not saved in checkpoints. So the queue is a buffer here.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from lightly.models.modules import MoCoProjectionHead
 from torch import Tensor
@@ -18,36 +20,39 @@ from idaa_transforms.losses import info_nce
 from .base import Features, Method, View
 from .simclr import SimCLR
 
-TEMPERATURE = 0.2
-QUEUE = 4096
-
 
 class MoCo(Method):
     """Find the momentum encoder's key of the other view among a queue of earlier keys."""
 
     recipe = SimCLR.recipe | {"optimiser": "sgd", "lr": 0.06, "weight_decay": 5e-4, "sigma": 0.1}
     momentum = 0.99
+    temperature: ClassVar[float] = 0.2
+    length: ClassVar[int] = 4096  # of the queue
     queue: Tensor
     place: Tensor
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.projector = MoCoProjectionHead(width, 512, 128)
-        self.register_buffer("queue", F.normalize(torch.randn(QUEUE, 128), dim=1))
+        self.register_buffer("queue", F.normalize(torch.randn(self.length, 128), dim=1))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
+
+    def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """The loss of each query (B, D) with its key, (B,)."""
+        return info_nce(queries, keys, self.temperature, self.queue)
 
     def loss(self, a: View, b: View) -> Tensor:
         """Half of each direction, so that both views learn."""
-        ab, ba = (info_nce(self.embed(x.features), y.target, TEMPERATURE, self.queue) for x, y in ((a, b), (b, a)))
+        ab, ba = (self.compare(self.embed(x.features), y.target) for x, y in ((a, b), (b, a)))
         return (ab + ba).mean() / 2
 
     def attack(self, features: Features, anchor: View) -> Loss:
         """The views as queries."""
-        return objectives.moco(lambda v: self.embed(features(v)), anchor.target, self.queue, TEMPERATURE)
+        return objectives.moco(lambda v: self.embed(features(v)), anchor.target, self.queue, self.temperature)
 
     def update(self, views: list[View]) -> None:
         """Enqueue the keys of the last random view."""
         keys = F.normalize(views[-1].target, dim=1)
-        where = (self.place + torch.arange(len(keys), device=keys.device)) % QUEUE
+        where = (self.place + torch.arange(len(keys), device=keys.device)) % self.length
         self.queue[where] = keys
-        self.place = (self.place + len(keys)) % QUEUE
+        self.place = (self.place + len(keys)) % self.length

@@ -1,5 +1,5 @@
 # make demo | make test | make test-fast | make lint | make bench | make tables: each makes .venv first where there is none.
-# make minimal: the package without its extras, in an environment of its own.
+# make minimal: the package without its extras, in an environment of its own. make app: the same with the app, and its tests.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -39,6 +39,13 @@ minimal:
 	.venv-minimal/bin/python -m pip install --quiet .
 	.venv-minimal/bin/python tests/minimal.py
 
+# gradio wants an older Pillow than the rest, so it is not in .venv. Browser tests need chromium and its driver, too.
+.PHONY: app
+app:
+	$(PYTHON) -m venv .venv-app
+	.venv-app/bin/python -m pip install --quiet --editable '.[app]' hypothesis pytest selenium
+	.venv-app/bin/python -m pytest -ra tests/test_app.py tests/test_app_view.py
+
 # The oldest versions that pyproject.toml allows.
 .PHONY: lowest
 lowest:
@@ -49,4 +56,4 @@ lowest:
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 .venv-lowest/bin/python -m pytest --numprocesses auto --durations 20
 
 clean:
-	rm -rf .venv .venv-minimal .venv-lowest dist build demo-out .hypothesis .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-minimal .venv-lowest .venv-app dist build demo-out .hypothesis .pytest_cache .ruff_cache .mypy_cache

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import kornia.augmentation as K
@@ -124,18 +125,48 @@ def efficientnet(file: Path, logits: bool = False) -> nn.Module:
     return frozen(network, *IMAGENET_STATISTICS)
 
 
+def supervised_augmentation() -> nn.Module:
+    """Crops, flips, colours and erased patches for images (B, 3, 32, 32) in [0, 1]."""
+    return nn.Sequential(
+        K.RandomCrop((32, 32), padding=4),
+        K.RandomHorizontalFlip(),
+        v2.ColorJitter(0.3, 0.3, 0.3),  # one draw a batch, which is what a CPU can pay for
+        K.RandomErasing(p=0.5, scale=(0.02, 0.2)),
+    )
+
+
+def nesterov(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD for what is trained with labels."""
+    return torch.optim.SGD(parameters, lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+def optimise(
+    optimiser: torch.optim.Optimizer, loss_of: Callable[[Tensor], Tensor], count: int, epochs: int, batch_size: int
+) -> None:
+    """One-cycle training: ``loss_of(rows)`` for random rows of ``count`` images, batch by batch."""
+    steps, peak = count // batch_size, optimiser.defaults["lr"]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=epochs * steps, pct_start=0.2)
+    for epoch in range(epochs):
+        started, summed = time.perf_counter(), 0.0
+        for rows in torch.randperm(count)[: steps * batch_size].view(steps, -1):
+            loss = loss_of(rows)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            summed += loss.item()
+        print(
+            f"epoch {epoch + 1}/{epochs}: loss {summed / steps:.4f}, {time.perf_counter() - started:.0f} s", flush=True
+        )
+
+
 def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: int = 256) -> ResNet:
     """One-cycle SGD with Nesterov momentum, or AdamW for ``simclr``; bfloat16 autocast where
     the machine has it; seed 0."""
     torch.manual_seed(0)
     network = small_resnet().to(memory_format=torch.channels_last)
     head: nn.Module = nn.Identity()
-    augment: nn.Module = nn.Sequential(
-        K.RandomCrop((32, 32), padding=4),
-        K.RandomHorizontalFlip(),
-        v2.ColorJitter(0.3, 0.3, 0.3),  # one draw a batch, which is what a CPU can pay for
-        K.RandomErasing(p=0.5, scale=(0.02, 0.2)),
-    )
+    augment = supervised_augmentation()
     if kind == "simclr":
         network.reset_classifier(0)
         head = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 64))
@@ -147,35 +178,20 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
         )
     normalise = v2.Normalize(*CIFAR_STATISTICS)
     parameters = [*network.parameters(), *head.parameters()]
-    if kind == "simclr":
-        optimiser: torch.optim.Optimizer = torch.optim.AdamW(parameters, lr=1e-3)
-    else:
-        optimiser = torch.optim.SGD(parameters, lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
-    steps = len(images) // batch_size
-    peak, total = optimiser.defaults["lr"], epochs * steps
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=total, pct_start=0.2)
+    optimiser = torch.optim.AdamW(parameters, lr=1e-3) if kind == "simclr" else nesterov(parameters)
 
     def embed(x: Tensor) -> Tensor:
         x = normalise(augment(x)).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16("cpu")):
             return head(network(x)).float()
 
-    for epoch in range(epochs):
-        started, summed = time.perf_counter(), 0.0
-        for rows in torch.randperm(len(images))[: steps * batch_size].view(steps, -1):
-            x = images[rows].float() / 255
-            if kind == "simclr":
-                loss = nt_xent(embed(x), embed(x), temperature=0.2).mean()
-            else:
-                loss = functional.cross_entropy(embed(x), labels[rows], label_smoothing=0.1)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            summed += loss.item()
-        print(
-            f"epoch {epoch + 1}/{epochs}: loss {summed / steps:.4f}, {time.perf_counter() - started:.0f} s", flush=True
-        )
+    def loss_of(rows: Tensor) -> Tensor:
+        x = images[rows].float() / 255
+        if kind == "simclr":
+            return nt_xent(embed(x), embed(x), temperature=0.2).mean()
+        return functional.cross_entropy(embed(x), labels[rows], label_smoothing=0.1)
+
+    optimise(optimiser, loss_of, len(images), epochs, batch_size)
     return network.eval()
 
 

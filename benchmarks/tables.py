@@ -196,6 +196,19 @@ def high_fidelity() -> str:
     return f"{table(header, lines)}\n\n{run_of(file)}"
 
 
+def natural() -> str:
+    """What views of photographs of 224 pixels keep at equal hardness, by autoencoder."""
+    file = RESULTS / "natural.json"
+    lines = []
+    for r in json.loads(file.read_text())["rows"]:
+        name = Path(r["autoencoder"]).name
+        cost = [f"{r['parameters'] / 1e6:.2f} M", f"{r['ms']['median']:.0f} ms"] if "ms" in r else ["-", "-"]
+        kept = [f"{r[judge]['at_gain'][gain]:.2f}" for judge in ("efficientnet", "mobilenet") for gain in ("0.1", "0.2")]
+        lines.append([f"`{name}`" if "-vae" in name else name, *cost, *kept])
+    judges = [f"{judge}, loss + {gain}" for judge in ("EfficientNet-Lite0", "MobileNetV2") for gain in ("0.1", "0.2")]
+    return f"{table(['autoencoder', 'parameters', 'a view of 32', *judges], lines)}\n\n{run_of(file)}"
+
+
 def sweep() -> str:
     """Beta and the size of the latent."""
     return f"{_as_table(read(RESULTS / 'vae-sweep.md'))}\n\n{run_of(RESULTS / 'vae-sweep.json')}"
@@ -255,6 +268,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "weights": weights,
     "weights-in-full": weights_in_full,
     "high-fidelity": high_fidelity,
+    "natural": natural,
     "sweep": sweep,
     "identity": identity,
     "settings": settings,

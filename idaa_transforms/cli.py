@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ._version import __version__
+from .commands.app import app
 from .commands.measure import calibrate, inspect
 from .commands.train import convert, eval_vae, train_vae
 from .commands.weights import check_data, demo, list_names, pack, push
@@ -35,6 +36,13 @@ def _count(text: str) -> int:
 
 def _whole(text: str) -> int:
     return int(_number(text, int, 0, "a whole number of at least 0"))
+
+
+def _port(text: str) -> int:
+    value = int(_number(text, int, 1, "a port from 1 to 65535"))
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port from 1 to 65535")
+    return value
 
 
 def _positive(text: str) -> float:
@@ -81,19 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--steps", type=_count, default=30, help="training steps (default: %(default)s)")
     from_hub(new)
 
+    _add_app(command("app", app, device=False))
     _add_training(command("train-vae", train_vae))
 
-    new = command("check-data", check_data, device=False)
-    new.add_argument("data", help=_DATA)
-    new.add_argument("--workers", type=_whole, default=0, help="processes that decode pictures (default: %(default)s)")
-    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
-
-    new = command("pack", pack, device=False)
-    new.add_argument("data", help=_DATA)
-    new.add_argument("out", type=Path, nargs="?", help="new folder (default: DATA has shards, and gets their index)")
-    new.add_argument("--per-shard", type=_count, default=1000, help="pictures in each (default: %(default)s)")
-    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
-    new.add_argument("--skip-bad", action="store_true", help=_SKIP)
+    _add_checking(command("check-data", check_data, device=False))
+    _add_packing(command("pack", pack, device=False))
 
     new = command("eval-vae", eval_vae)
     new.add_argument("weights", help=_WEIGHTS)
@@ -114,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
             new.add_argument("--save", action="store_true", help="make it the default of the folder")
 
     command("list", list_names, device=False)
+
     new = command("push", push, device=False)
     new.add_argument("folder", type=Path, help="made by train-vae, convert or save_pretrained")
     new.add_argument("repository", help="org/name; `hf auth login` first")
@@ -125,6 +126,29 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("out", type=Path, help="folder to write")
     new.add_argument("--beta", type=_positive, help="that it was trained with (default: by the authors' kl = 0.1)")
     return parser
+
+
+def _add_app(new: argparse.ArgumentParser) -> None:
+    new.add_argument("--host", default="127.0.0.1", help="0.0.0.0 serves others too (default: %(default)s)")
+    new.add_argument("--port", type=_port, default=7860, help="default: %(default)s")
+    weights = f"{_WEIGHTS} to offer, once or several times (default: those that are here)"
+    new.add_argument("--weights", action="append", default=[], metavar="NAME", help=weights)
+    network = "to offer beside the package's own: file.py:attribute, package.module:attribute, or a name of timm's"
+    new.add_argument("--network", action="append", default=[], metavar="NAME", help=network)
+
+
+def _add_checking(new: argparse.ArgumentParser) -> None:
+    new.add_argument("data", help=_DATA)
+    new.add_argument("--workers", type=_whole, default=0, help="processes that decode pictures (default: %(default)s)")
+    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+
+
+def _add_packing(new: argparse.ArgumentParser) -> None:
+    new.add_argument("data", help=_DATA)
+    new.add_argument("out", type=Path, nargs="?", help="new folder (default: DATA has shards, and gets their index)")
+    new.add_argument("--per-shard", type=_count, default=1000, help="pictures in each (default: %(default)s)")
+    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+    new.add_argument("--skip-bad", action="store_true", help=_SKIP)
 
 
 def _add_training(new: argparse.ArgumentParser) -> None:
@@ -161,7 +185,7 @@ def _add_training(new: argparse.ArgumentParser) -> None:
 def _add_measuring(new: argparse.ArgumentParser) -> None:
     new.add_argument("weights", help=_WEIGHTS)
     new.add_argument("--data", required=True, help=_DATA)
-    model = "package.module:attribute, images in [0, 1] to features, or a name of timm's"
+    model = "package.module:attribute or file.py:attribute, images in [0, 1] to features; or a name of timm's"
     new.add_argument("--judge", required=True, help=f"a frozen model: {model}")
     new.add_argument("--logits", action="store_true", help="the judge gives scores of classes")
     new.add_argument("--model", help="the network that the views attack, likewise (default: the judge)")

@@ -18,7 +18,7 @@ LEVELS = (  # what stands in one line knows only the lines above it
     ("kornia", "lightning", "__init__"),
     ("training",),
     ("measure",),
-    ("demo",),
+    ("app", "demo"),
     ("commands",),
     ("cli",),
 )

@@ -11,8 +11,9 @@ from idaa_transforms import IDAATransform, hub
 from idaa_transforms.autoencoders.plausible import explained_variance
 from idaa_transforms.hub.folder import CONFIG, WEIGHTS
 from idaa_transforms.hub.registry import PRETRAINED
+from idaa_transforms.measure.classifiers import CLASSIFIERS, load_classifier
 from idaa_transforms.training.evaluation import evaluate_vae
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.util.sample import CLASSES, cifar10_sample
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,9 +44,30 @@ def test_each_set_of_weights(name):
     assert (folder / "samples.png").exists()
 
 
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_each_classifier(name):
+    network = load_classifier(name)
+    x, labels = cifar10_sample()
+    card = (ROOT / "weights" / name / "README.md").read_text()
+    said = float(re.search(r"Right on ([\d.]+) %", card)[1]) / 100
+    assert (network(x).argmax(1) == labels).float().mean() == pytest.approx(said, abs=0.15)  # of 64, three deviations
+    assert network.config["classes"] == list(CLASSES)
+    features = load_classifier(name, logits=False)(x)
+    torch.testing.assert_close(network.head(features), network(x))
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert f"{sum(parameter.numel() for parameter in network.parameters()):,} parameters" in card
+    assert (ROOT / "weights" / name / WEIGHTS).stat().st_size < 1e6
+
+
+def test_a_damaged_classifier_is_told(monkeypatch):
+    monkeypatch.setitem(CLASSIFIERS, "cifar10-judge", CLASSIFIERS["cifar10-judge"]._replace(sha256="0" * 64))
+    with pytest.raises(hub.WeightsError, match="it is damaged or not what was saved"):
+        load_classifier("cifar10-judge")
+
+
 def test_a_release_is_complete_and_small_enough():
     folders = sorted(path.name for path in (ROOT / "weights").iterdir())
-    assert folders == sorted(PRETRAINED)
+    assert folders == sorted([*PRETRAINED, *CLASSIFIERS])
     size = sum(file.stat().st_size for file in (ROOT / "weights").rglob("*"))
     assert size < 100e6
     table = (ROOT / "docs" / "weights.md").read_text()

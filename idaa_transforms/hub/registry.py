@@ -27,6 +27,11 @@ class Pretrained(NamedTuple):
 
 OF_CIFAR = "none stated with the images (Krizhevsky, 2009)"
 PRETRAINED = {
+    "natural-vae": Pretrained(
+        "clothing, flowers, land from above, CIFAR-100",
+        "096f8ee46b0379633460e120d30dad50859681668eedcea28533f4262fe7afde",
+        "CC0 (clothing), MIT (EuroSAT); none stated with the flowers and CIFAR-100",
+    ),
     "cifar10-vae": Pretrained("CIFAR-10", "32489795bfb0ea8542962e49be25035003c9d6afe3c2770ab298e14bbf773684", OF_CIFAR),
     "cifar10-vae-z128": Pretrained(
         "CIFAR-10", "2f250c5133f9f454d6eb095af03867267c4e97a765d1d272c6e1676404809e61", OF_CIFAR

@@ -16,15 +16,26 @@ from torchvision.transforms import v2
 from .arrays import as_images, read_arrays
 from .folder import Found, class_names, split_folder
 from .pictures import one_line, shown
-from .reading import CURE, Files, Named, Part, Source, Told, collate, keep_readable, middle_square, read_all, survey
+from .reading import (
+    CURE,
+    Files,
+    Named,
+    Part,
+    Source,
+    Told,
+    collate,
+    keep_readable,
+    middle_square,
+    read_all,
+    shuffled,
+    survey,
+)
 from .shards import has_shards, open_shards
 
 IN_MEMORY = 2 << 30
 """Bytes of uint8 images up to which a set is kept on the device; larger ones stream through a DataLoader."""
 HELD_OUT = 20
 """Where there is no test set, every so many-th image becomes one."""
-WINDOW = 16
-"""So many shards are read at a time: some 2 GB, which a system keeps in memory, and enough to shuffle."""
 
 
 class Images(NamedTuple):
@@ -105,17 +116,6 @@ def parts(
     learning, testing = Part(train, learn), Part(train if test is None else test, held)
     survey((learning, testing), found, channels, skip_bad)
     return learning, testing
-
-
-def shuffled(train: Tensor | Dataset[Tensor], generator: torch.Generator) -> Tensor:
-    """The rows of ``train``, (N,), in an order that ``generator`` draws. Of shards all pictures of ``WINDOW`` of them
-    come before the next ones, so that a disk is read in large pieces and all processes read the same ones."""
-    many = len(train)  # type: ignore[arg-type]
-    if not isinstance(train, Part) or (shards := train.shards()) is None:
-        return torch.randperm(many, generator=generator)
-    windows = torch.randperm(int(shards.max()) + 1, generator=generator)[shards] // WINDOW
-    order = torch.randperm(many, generator=generator)
-    return order[windows[order].argsort(stable=True)]
 
 
 def batches(

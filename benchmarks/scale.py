@@ -2,18 +2,14 @@
 
 FLOPs, bytes and memory are counted on the very networks (without computing anything) by :mod:`.model`, operator by
 operator, in bfloat16, and a step takes as long as its operators do on a machine without overhead. How wrong that is on
-a machine that was measured, the last table says. ``python -m benchmarks.scale SHARDS`` measures what workers cost.
+a machine that was measured, a table of its own says. What workers cost is measured, by :mod:`.loading`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import random
-import statistics
-import time
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import timm
 import torch
@@ -22,21 +18,19 @@ from torch import Tensor, nn
 from benchmarks import harness
 from benchmarks.estimate import IMAGENET
 from benchmarks.harness import table
+from benchmarks.loading import SIZE, vaes, worker_seconds, workers
 from benchmarks.model import Work
-from examples.shared.stream import open_pictures, random_crop
 from examples.shared.views import NATURAL
 from idaa_transforms import hub
 
-SIZE, BATCH = 224, 32
+BATCH = 32
 NETWORKS = {"ResNet-50": "resnet50", "ViT-B/16": "vit_base_patch16_224"}
 # Of one A100 with 80 GB, by its data sheet: bfloat16 operations and bytes a second; and bytes a second that it sends to
 # its neighbours in one machine of eight, and to other machines.
 FLOPS, MEMORY, INSIDE, OUTSIDE, GIGABYTES = 312e12, 2.0e12, 300e9, 25e9, 80
 LATENCY = {1: 0.0, 8: 20e-6, 64: 60e-6}  # of one small message among so many, assumed
 GPUS = (1, 8, 64)
-IMAGENET_PIXELS = 469 * 387  # of a picture on average
 HEADS = 2048 * (2048 + 2 * 2048) + 2 * 2048 * 512  # parameters of SimSiam's, which every process runs for all images
-LOADING = harness.RESULTS / "speed" / "loading.json"
 
 # Passes of the network, and of the VAE, for an image and a step: forward; back to the weights; back to the input alone;
 # E forward, D forward, D back. Then how many passes forward are kept in memory at once, and how many views are cropped.
@@ -152,17 +146,6 @@ def memory(name: str, view: str, batch: int) -> float:
     return 3 * 4 * (counted.parameters + HEADS) + VIEWS[view][1] * batch * counted.kept
 
 
-def loading() -> dict[str, Any]:
-    """What was measured of workers."""
-    return json.loads(LOADING.read_text())
-
-
-def worker_seconds(crops: int) -> float:
-    """Of one core, for a picture of ImageNet's size and its crops."""
-    measured = loading()["rows"][0]
-    return measured["decode_ms_a_megapixel"] * IMAGENET_PIXELS / 1e9 + crops * measured["crop_ms"] / 1e3
-
-
 def work() -> str:
     """Of one image in a step."""
     lines = []
@@ -250,50 +233,4 @@ def error() -> str:
     return table(["part, ResNet-18 at 32x32", "measured over least time", "machine", "commit"], lines)
 
 
-def workers() -> str:
-    """What a worker costs."""
-    result = loading()
-    row, run = result["rows"][0], result["run"]
-    lines = [
-        ["decode, a megapixel", f"{row['decode_ms_a_megapixel']:.1f}"],
-        [f"one random crop to {SIZE}x{SIZE}", f"{row['crop_ms']:.2f}"],
-        ["a picture of ImageNet's mean size, two crops", f"{1e3 * worker_seconds(2):.1f}"],
-        ["the same, three crops", f"{1e3 * worker_seconds(3):.1f}"],
-    ]
-    origin = f"`{run['command']}`, commit {run['commit']}, {run['machine']}, {run['date']}."
-    return f"{table(['work of one core', 'ms'], lines)}\n\n{row['pictures']} JPEGs of {row['pixels']} pixels. {origin}"
-
-
-TABLES = {f"scale-{part.__name__}": part for part in (work, gpus, sending, error, workers)}
-
-
-def measure(shards: str, many: int = 400) -> dict[str, Any]:
-    """Milliseconds of the processor, medians over pictures: others may use the machine meanwhile."""
-    part, _ = open_pictures(shards)
-    decode, crop, pixels, dice = [], [], [], random.Random(0)
-    for i in range(min(many, len(part))):
-        started = time.process_time()
-        picture, _ = part[i]
-        read = time.process_time()
-        for _ in range(4):
-            random_crop(picture, SIZE, (0.2, 1.0), dice)
-        crop.append(1e3 * (time.process_time() - read) / 4)
-        pixels.append(picture[0].numel())
-        decode.append(1e9 * (read - started) / pixels[-1])
-    medians = {"decode_ms_a_megapixel": statistics.median(decode), "crop_ms": statistics.median(crop)}
-    return {"case": "worker", "pictures": len(pixels), "pixels": round(statistics.mean(pixels)), **medians}
-
-
-def main() -> None:
-    """Measure workers, and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shards", help="a folder of shards of JPEGs")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    row = measure(args.shards)
-    harness.save("speed/loading", {"suite": "loading"}, [row])
-    print(workers())
-
-
-if __name__ == "__main__":
-    main()
+TABLES = {f"scale-{part.__name__}": part for part in (work, gpus, sending, error, workers, vaes)}

@@ -207,9 +207,8 @@ def natural() -> str:
     for r in json.loads(file.read_text())["rows"]:
         name = Path(r["autoencoder"]).name
         cost = [f"{r['parameters'] / 1e6:.2f} M", f"{r['ms']['median']:.0f} ms"] if "ms" in r else ["-", "-"]
-        kept = [
-            f"{r[judge]['at_gain'][gain]:.2f}" for judge in ("efficientnet", "mobilenet") for gain in ("0.1", "0.2")
-        ]
+        judged = [r[judge]["at_gain"] for judge in ("efficientnet", "mobilenet")]
+        kept = [f"{found[gain]:.2f}" for found in judged for gain in ("0.1", "0.2")]
         lines.append([f"`{name}`" if "-vae" in name else name, *cost, *kept])
     judges = [f"{judge}, loss + {gain}" for judge in ("EfficientNet-Lite0", "MobileNetV2") for gain in GAINS]
     return f"{table(['autoencoder', 'parameters', 'a view of 32', *judges], lines)}\n\n{run_of(file)}"

@@ -37,7 +37,7 @@ def start(world, folder, arguments):
     return started
 
 
-def ended(started, folder, seconds=100):
+def ended(started, folder, seconds=300):
     """Exit status and last line of each."""
     for process in started:
         process.join(seconds)

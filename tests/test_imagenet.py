@@ -224,20 +224,20 @@ def test_a_rank_that_dies_or_hangs(how, options, tmp_path):
 
 
 def test_a_process_that_is_told_to_end_says_how_to_go_on(options, tmp_path):
-    more = ["--method", "simclr", "--view", "none", "--epochs", 500, "--out", tmp_path]
+    more = ["--method", "simclr", "--view", "none", "--epochs", 500, "--workers", 1, "--out", tmp_path / "run"]
     (process,) = started = ranks.start(1, tmp_path / "said", [*options, *more])
-    until_checkpoint(started, tmp_path)
+    until_checkpoint(started, tmp_path / "run")
     os.kill(process.pid, signal.SIGTERM)
-    told = f"train.py: it was told to end (SIGTERM); the same command goes on from {tmp_path / 'checkpoint.pt'}"
+    told = (
+        "train.py: it was told to end (SIGTERM), as torchrun does where another process has died; the same command "
+        f"goes on from {tmp_path / 'run' / 'checkpoint.pt'}"
+    )
     assert ranks.ended(started, tmp_path / "said") == [(1, told)]
 
 
 def test_what_cannot_be_combined(options, tmp_path, capsys):
     for wrong, message in (
-        (
-            ["--recipe", "imagenet", "--method", "moco"],
-            "--recipe imagenet is for --method simsiam and simclr, not moco",
-        ),
+        (["--recipe", "imagenet", "--method", "byol"], "and infomin, not byol"),
         (["--stream", "--data", "x"], "with --stream pictures have any size; add --image-size"),
         (["--accumulate", "2"], "--accumulate is for --stream"),
     ):

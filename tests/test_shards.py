@@ -13,7 +13,7 @@ from picture_files import PICTURES, write
 
 from examples.shared.stream import Cropped, RandomCrops, epoch_order, load, open_pictures, random_crop
 from idaa_transforms import cli
-from idaa_transforms.training import data
+from idaa_transforms.training import data, reading
 from idaa_transforms.training.data import load_images, shuffled
 from idaa_transforms.training.pack import pack
 from idaa_transforms.training.reading import Part
@@ -100,7 +100,7 @@ def test_shards_of_others(folder, tmp_path, capsys):
 
 
 def test_an_order_reads_few_shards_at_a_time(shards, monkeypatch):
-    monkeypatch.setattr(data, "WINDOW", 2)
+    monkeypatch.setattr(reading, "WINDOW", 2)
     samples = torch.zeros(1000, 7, dtype=torch.int64)
     samples[:, 0] = torch.arange(1000) // 101  # ten shards, the last one shorter
     part = Part(Shards(shards, [], samples), list(range(1000)))

@@ -6,5 +6,5 @@ View = Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-
 VIEWS = get_args(View)
 WEIGHTS = {"cifar10": "cifar10-vae", "cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}
 """By the data that they were trained on."""
-NATURAL = "cifar10-vae"
+NATURAL = "natural-vae"
 """For photographs of any kind and size: images are resampled to what the VAE takes."""

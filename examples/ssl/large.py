@@ -223,22 +223,28 @@ def same_everywhere(step: int) -> None:
 def explained(checkpoint: Path) -> Iterator[None]:
     """Whatever ends a run is one line, with how to go on: workers and processes that die or hang, and SIGTERM."""
 
+    told: list[int] = []
+
     def terminated(*_: Any) -> None:
-        raise TrainingError("it was told to end (SIGTERM)")
+        told.append(1)
+        raise TrainingError("SIGTERM")
 
     before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
-    except TrainingError as error:
-        raise TrainingError(f"{error}; {how_to_go_on(checkpoint)}") from error
-    except RuntimeError as error:
-        said = " ".join(str(error).split())
-        if not distributed.is_initialized() or not any(word in said.lower() for word in ("gloo", "nccl", "timed out")):
-            raise
-        reason = f"another process of this run ended or does not answer ({said[:160]})"
-        raise TrainingError(f"{reason}; {how_to_go_on(checkpoint)}") from error
     except KeyboardInterrupt:
         raise TrainingError(f"stopped; {how_to_go_on(checkpoint)}") from None
+    except Exception as error:
+        said = " ".join(str(error).split())
+        if told:  # whatever it became on its way out
+            said = "it was told to end (SIGTERM), as torchrun does where another process has died"
+        elif isinstance(error, RuntimeError) and any(word in said for word in ("gloo", "NCCL", "Timed out")):
+            said = f"another process of this run ended or does not answer ({said[:160]})"
+        elif isinstance(error, RuntimeError) and "DataLoader worker" in said:
+            said = f"a worker that decodes pictures ended ({said[:160]}); look at the memory, or use fewer --workers"
+        elif not isinstance(error, TrainingError):
+            raise
+        raise TrainingError(f"{said}; {how_to_go_on(checkpoint)}") from error
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -10,21 +10,29 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision import datasets
 from torchvision.transforms import v2
 
 from .arrays import as_images, read_arrays
-from .folder import Found, class_names, split_folder
+from .folder import Found
 from .pictures import one_line, shown
-from .reading import CURE, Files, Named, Part, Source, Told, collate, keep_readable, middle_square, read_all, survey
-from .shards import has_shards, open_shards
+from .reading import (
+    CURE,
+    Part,
+    Source,
+    Told,
+    collate,
+    keep_readable,
+    middle_square,
+    read_all,
+    shuffled,
+    survey,
+)
+from .sources import open_source
 
 IN_MEMORY = 2 << 30
 """Bytes of uint8 images up to which a set is kept on the device; larger ones stream through a DataLoader."""
 HELD_OUT = 20
 """Where there is no test set, every so many-th image becomes one."""
-WINDOW = 16
-"""So many shards are read at a time, some 2 GB, which a system keeps in memory, and enough to shuffle."""
 
 
 class Images(NamedTuple):
@@ -107,17 +115,6 @@ def parts(
     return learning, testing
 
 
-def shuffled(train: Tensor | Dataset[Tensor], generator: torch.Generator) -> Tensor:
-    """The rows of ``train``, (N,), in an order that ``generator`` draws. Of shards all pictures of ``WINDOW`` of them
-    come before the next ones, so that a disk is read in large pieces and all processes read the same ones."""
-    many = len(train)  # type: ignore[arg-type]
-    if not isinstance(train, Part) or (shards := train.shards()) is None:
-        return torch.randperm(many, generator=generator)
-    windows = torch.randperm(int(shards.max()) + 1, generator=generator)[shards] // WINDOW
-    order = torch.randperm(many, generator=generator)
-    return order[windows[order].argsort(stable=True)]
-
-
 def batches(
     train: Tensor | Dataset[Tensor], size: int, generator: torch.Generator, rank: int, world: int, workers: int
 ) -> Iterator[Tensor]:
@@ -155,25 +152,6 @@ def statistics(images: Tensor) -> tuple[list[float], list[float]]:
     mean = share @ values
     std = (share @ values.square() - mean.square()).clamp_min(0).sqrt()
     return mean.tolist(), std.clamp_min(1 / 255).tolist()  # a channel that is constant is not divided by 0
-
-
-def open_source(
-    source: str, found: Found, root: Path, exclude: Iterable[Path] = (), download: bool = True
-) -> tuple[Source, Source | None] | None:
-    """The pictures of ``source``, to train on and, if it says so, to test on; None if they are arrays in a file."""
-    path = Path(source).expanduser()
-    if path.is_dir() and has_shards(path):
-        train, test, classes = open_shards(path)
-        for part in (train, test) if test else (train,):
-            found.classes.update(classes[i] if 0 <= i < len(classes) else str(i) for i in part.labels)
-        return train, test
-    if path.is_dir():
-        return _folder(path, found, exclude)
-    if path.exists() or source.lower().endswith((".npz", ".npy")):
-        return None
-    if source[:1].isupper() and isinstance(getattr(datasets, source, None), type):
-        return _torchvision(source, root, download)
-    raise ValueError(f"{source!r} is no .npz or .npy, no folder and no torchvision dataset (such as CIFAR10)")
 
 
 def choose(
@@ -231,34 +209,6 @@ def _common_size(found: Found, source: str) -> int:
     if height != width:
         raise ValueError(f"images of {source!r} are {sizes[0]}, not square; say --image-size to crop to the middle")
     return height
-
-
-def _folder(path: Path, found: Found, exclude: Iterable[Path]) -> tuple[Files, Files | None]:
-    parts = split_folder(path, found, exclude)
-    names = [class_names(folder, files) for folder, files in parts]
-    classes = sorted(set(names[0]) - {""})
-    found.classes.update(name for part in names for name in part if name)
-    places = {name: i for i, name in enumerate(classes)}
-    sources = [Files(files, [places.get(n, -1) for n in part]) for (_, files), part in zip(parts, names, strict=True)]
-    return sources[0], sources[1] if len(sources) > 1 else None
-
-
-def _torchvision(name: str, root: Path, download: bool) -> tuple[Named, Named]:
-    build = getattr(datasets, name)
-    for train, test in (({"train": True}, {"train": False}), ({"split": "train"}, {"split": "test"})):
-        try:
-            parts = [build(root, download=download, **which) for which in (train, test)]
-        except TypeError:  # other datasets have other arguments
-            continue
-        except (OSError, RuntimeError) as error:  # RuntimeError: not there, or damaged
-            reason = " ".join(str(error).split()) if download else "which was forbidden"
-            there = shown(root / getattr(build, "base_folder", name))
-            raise ValueError(
-                f"torchvision's {name} is not in {shown(root)} and could not be downloaded ({reason}): copy {there} "
-                "from a machine that has it, or name an .npz (x_train, y_train, x_test, y_test) or a folder of pictures"
-            ) from error
-        return Named(parts[0], name), Named(parts[1], name)
-    raise ValueError(f"torchvision's {name} has no train and test split; save it as an .npz or as a folder of pictures")
 
 
 def _arrays(

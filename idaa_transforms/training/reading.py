@@ -18,6 +18,9 @@ from .shards import Shards
 
 CURE = "; skip_bad=True (--skip-bad) leaves out what cannot be read"
 
+WINDOW = 16
+"""So many shards are read at a time: some 2 GB, which a system keeps in memory, and enough to shuffle."""
+
 
 class Files:
     """Picture files and their labels."""
@@ -114,6 +117,17 @@ def middle_square(images: Tensor, size: int | None) -> Tensor:
         return images
     images = v2.functional.center_crop(images, [min(images.shape[-2:])] * 2)  # first: a thin one would become huge
     return v2.functional.resize(images, [size, size], antialias=True)
+
+
+def shuffled(train: Tensor | Dataset[Tensor], generator: torch.Generator) -> Tensor:
+    """The rows of ``train``, (N,), in an order that ``generator`` draws. Of shards all pictures of ``WINDOW`` of them
+    come before the next ones, so that a disk is read in large pieces and all processes read the same ones."""
+    many = len(train)  # type: ignore[arg-type]
+    if not isinstance(train, Part) or (shards := train.shards()) is None:
+        return torch.randperm(many, generator=generator)
+    windows = torch.randperm(int(shards.max()) + 1, generator=generator)[shards] // WINDOW
+    order = torch.randperm(many, generator=generator)
+    return order[windows[order].argsort(stable=True)]
 
 
 def collate(items: list[Any]) -> tuple[Any, list[str]]:

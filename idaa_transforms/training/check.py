@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from .data import choose, load_images, open_source
+from .data import choose, load_images
 from .folder import Found
 from .pictures import shown
 from .reading import Part, keep_readable, survey
+from .sources import open_source
 
 
 def check_data(source: str, root: Path = Path("data"), workers: int = 0, exclude: Iterable[Path] = ()) -> Found:

@@ -13,11 +13,12 @@ import torch
 
 from ..util.extras import require
 from .arrays import read_arrays
-from .data import choose, open_source
+from .data import choose
 from .folder import Found
 from .pictures import eight_bits, one_line, read_header, shown
 from .reading import Files, Named
 from .shards import has_shards, write_index
+from .sources import open_source
 
 PER_SHARD = 1000  # some 100 MB of photographs
 

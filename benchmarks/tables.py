@@ -200,12 +200,12 @@ def high_fidelity() -> str:
 GAINS = ("0.1", "0.2")  # of the attacked loss
 
 
-def natural() -> str:
+def natural(result: str = "natural") -> str:
     """What views of photographs of 224 pixels keep at equal hardness, by autoencoder."""
-    file = RESULTS / "natural.json"
+    file = RESULTS / f"{result}.json"
     lines = []
     for r in json.loads(file.read_text())["rows"]:
-        name = Path(r["autoencoder"]).name
+        name = Path(r["autoencoder"]).name  # of a run its folder's
         cost = [f"{r['parameters'] / 1e6:.2f} M", f"{r['ms']['median']:.0f} ms"] if "ms" in r else ["-", "-"]
         judged = [r[judge]["at_gain"] for judge in ("efficientnet", "mobilenet")]
         kept = [f"{found[gain]:.2f}" for found in judged for gain in ("0.1", "0.2")]

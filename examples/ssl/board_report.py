@@ -54,7 +54,7 @@ def table(runs: Runs, budget: float) -> str:
             line.append(interval(gains) if gains else "-")
         lines.append(line)
     header = ["arm", "seeds", "cost of a step", "epochs", *report.METRICS.values()]
-    return report.markdown([*header, f"kNN: {ours} over it", "linear: the same"], lines)
+    return report.markdown([*header, f"kNN: {ours or 'ours'} over it", "linear: the same"], lines)
 
 
 def plot(groups: dict[str, Runs], file: Path) -> None:

@@ -274,6 +274,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "weights-in-full": weights_in_full,
     "high-fidelity": high_fidelity,
     "natural": natural,
+    "natural-study": lambda: natural("natural-study"),
     "sweep": sweep,
     "identity": identity,
     "settings": settings,

@@ -135,7 +135,7 @@ def test_calibrate_saves_into_a_folder(options, tmp_path, capsys):
 
 def test_images_are_measured_in_their_own_size_or_in_the_one_that_is_asked_for(options, tmp_path, capsys):
     """Not in that of the weights: what is trained at 224 pixels is judged at 224."""
-    (tmp_path / "large.py").write_text(
+    (tmp_path / "any_size_judge.py").write_text(
         "from torch import nn\n\nclass Judge(nn.Module):\n    def forward(self, x):\n"
         "        print('saw', *x.shape)\n        return nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)\n"
     )
@@ -144,7 +144,7 @@ def test_images_are_measured_in_their_own_size_or_in_the_one_that_is_asked_for(o
     (tmp_path / "pictures").mkdir()
     for i, image in enumerate(images):
         PIL.Image.fromarray(image[: 40 + i]).save(tmp_path / "pictures" / f"{i}.png")
-    run = ["calibrate", "cifar10-vae-small", "--judge", "large:Judge", "--eps", "0.1", "--data"]
+    run = ["calibrate", "cifar10-vae-small", "--judge", "any_size_judge:Judge", "--eps", "0.1", "--data"]
     for data, seen in ((["large.npz"], "8 3 52 44"), (["pictures", "--image-size", "40"], "8 3 40 40")):
         main([*run, *data])
         assert {line for line in capsys.readouterr().out.splitlines() if line.startswith("saw")} == {f"saw {seen}"}

@@ -117,7 +117,7 @@ def test_other_settings_learn(more, options, tmp_path):
     untrained, trained = (run(options, tmp_path / str(lr), *more, "--lr", lr)["log"][0] for lr in (0, 1e-3))
     learned = "extra_loss" if "replace" in more else "loss"  # where x' replaces x1, the loss of x1 is not in use
     assert trained[learned] < untrained[learned] - 0.03
-    assert trained["eps"] == (0.03 if "clae" in more else 0.1)
+    assert trained["eps"] == (0.006 if "clae" in more else 0.1)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from benchmarks import estimate
 from benchmarks.harness import table
 from examples.detection import report as coco
 from examples.semi import report as semi
-from examples.shared.table import Run, clock, grouped, origins, read_runs, spread
+from examples.shared.table import grouped, origins, read_runs, seconds, spread
 from examples.transfer.sets import MEAN_PER_CLASS, PAPERS
 
 RESULTS = Path(__file__).parent / "results"
@@ -95,25 +95,21 @@ RIVALS = {"moco": "MoCo v2", "mochi": "MoCHi", "synco": "SynCo", "adco": "AdCo",
 
 def rivals() -> str:
     """Methods beside MoCo at small scale, each without and with a hard view."""
-    groups = grouped(read_runs(RESULTS / "ssl-rivals"), "method", "view")
+    runs = read_runs(RESULTS / "ssl-rivals")
+    groups = grouped(runs, "method", "view")
     if ("moco", "none") not in groups:
         return "Nothing was run yet."
-    seconds = {key: fmean(took(run) for run in same) for key, same in groups.items()}
+    took = {key: fmean(map(seconds, same)) for key, same in groups.items()}
     lines = []
     for method, name in RIVALS.items():
         for view in ("none", "idaa-grad"):
             if same := groups.get((method, view)):
                 seeds = " ".join(str(run["config"]["seed"]) for run in same)
                 scores = [spread([run["metrics"][metric] for run in same]) for metric in METRICS]
-                time = format(seconds[method, view] / seconds["moco", "none"], ".2f")
+                time = format(took[method, view] / took["moco", "none"], ".2f")
                 lines.append([name, f"`{view}`", seeds, *scores, time])
     header = ["method", "view", "seeds", *METRICS.values(), "training, MoCo = 1"]
-    return f"{table(header, lines)}\n\n{origins(read_runs(RESULTS / 'ssl-rivals'))}"
-
-
-def took(run: Run) -> float:
-    """Seconds of training, by the clock that counts."""
-    return sum(row[f"{clock(run)}seconds"] for row in run["log"])
+    return f"{table(header, lines)}\n\n{origins(runs)}"
 
 
 def detection() -> str:

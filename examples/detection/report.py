@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from examples.shared.table import Run, clock, grouped, interval, markdown, origins, read_runs, spread, told
+from examples.shared.table import Run, grouped, interval, markdown, origins, read_runs, seconds, spread, told
 
 from .config import configure
 
@@ -80,11 +80,6 @@ def settings(run: Run) -> str:
     axes = ["--scale", config["scale"], "--data", config["data"], "--neck", config["neck"], "--model", config["model"]]
     usual = vars(configure(axes))
     return told(config, usual, ("backbone", "scratch"))
-
-
-def seconds(run: Run) -> float:
-    """Training time, by the clock that counts."""
-    return sum(row[f"{clock(run)}seconds"] for row in run["log"])
 
 
 def measured(runs: list[Run], planned: tuple[str, ...] = ()) -> str:

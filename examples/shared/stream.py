@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
-from idaa_transforms.training.data import open_source, parts, shuffled
+from idaa_transforms.training.data import parts
 from idaa_transforms.training.folder import Found
 from idaa_transforms.training.pictures import shown
-from idaa_transforms.training.reading import Part, Told, collate
+from idaa_transforms.training.reading import Part, Told, collate, shuffled
 from idaa_transforms.training.run import TrainingError
+from idaa_transforms.training.sources import open_source
 
 Crops = Callable[[Tensor, random.Random], Any]
 

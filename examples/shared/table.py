@@ -11,7 +11,19 @@ from typing import Any
 
 from benchmarks.harness import table as markdown
 
-__all__ = ["Run", "all_else", "clock", "grouped", "interval", "markdown", "origins", "read_runs", "spread", "told"]
+__all__ = [
+    "Run",
+    "all_else",
+    "clock",
+    "grouped",
+    "interval",
+    "markdown",
+    "origins",
+    "read_runs",
+    "seconds",
+    "spread",
+    "told",
+]
 
 Run = dict[str, Any]
 # Student's t at 97.5 %, for 1, 2, ... degrees of freedom.
@@ -54,6 +66,11 @@ def clock(run: Run) -> str:
     """What stands before ``seconds`` and ``hours`` that count: on a GPU the clock's, which stand alone; elsewhere the
     processor's, since other work may share it."""
     return "cpu_" if "no GPU" in run["run"]["machine"] else ""
+
+
+def seconds(run: Run) -> float:
+    """Training time, by the clock that counts."""
+    return sum(row[f"{clock(run)}seconds"] for row in run["log"])
 
 
 def interval(differences: list[float]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from methods import IMAGENET, METHODS
+from methods import IMAGENET, methods_of
 
 from idaa_transforms.util.precision import use_bfloat16
 
@@ -104,6 +104,11 @@ class Config:
         self.bf16 = use_bfloat16(self.bf16, self.device)
 
     @property
+    def crops(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Shares of the area that whole views and small crops take, from and to."""
+        return (self.crop, 1.0), (min(0.05, self.crop / 2), self.crop)
+
+    @property
     def views(self) -> tuple[int, int]:
         """How many random views a step draws, whole ones and small crops."""
         whole = {"third": 3, "hvp": 4}.get(self.view, 3 if self.attacked == "x3" else 2)
@@ -164,8 +169,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     method, scale = said.get("method", Config.method), said.get("scale", Config.scale)
     if scale == "imagenet" and method not in IMAGENET:
         parser.error(f"--recipe imagenet is for --method {' and '.join(IMAGENET)}, not {method}")
-    methods = IMAGENET if scale == "imagenet" else METHODS
-    config = Config(**methods[method].recipe | SCALES[scale] | said)
+    config = Config(**methods_of(scale)[method].recipe | SCALES[scale] | said)
     if scale == "imagenet" and "lr" not in said:
         config.lr *= config.batch_size / 256
     config.jitter = tuple(config.jitter)

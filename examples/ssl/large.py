@@ -84,9 +84,8 @@ def train_stream(config: Config) -> dict[str, Any]:
     folder, position = Path(config.out), Position(fingerprint(learning))
     state = {"model": model, "optimiser": optimiser, "position": position}
     with own_folder(folder, lock=rank == 0), explained(folder / "checkpoint.pt"):
-        _, spent = resume(
-            folder / "checkpoint.pt", config, state, (*PLACE, "data")
-        )  # a folder may move: its fingerprint counts
+        aside = (*PLACE, "data")  # a folder may move: its fingerprint counts
+        _, spent = resume(folder / "checkpoint.pt", config, state, aside)
         same_everywhere(position.step)
         run = Run(config, model, attack, optimiser, position, learning, steps, spent, rank, world)
         run.until(min(total, config.stop_after * steps or total))
@@ -117,8 +116,7 @@ class Run:
     def __post_init__(self) -> None:
         size, config = self.config.image_size, self.config
         whole, small = config.views
-        scales = (config.crop, 1.0), (min(0.05, config.crop / 2), config.crop)
-        self.crops = RandomCrops([(size, whole, scales[0]), (size // 2, small, scales[1])])
+        self.crops = RandomCrops(list(zip((size, size // 2), (whole, small), config.crops, strict=True)))
         shape = (3, size, size)
         self.augment = augmentations(config, shape, self.model.std, crop=False)
         self.clock = Clock(config.device)

@@ -9,7 +9,7 @@ import torch
 from config import Config
 from controls import channels_last
 from lightly.models.utils import update_momentum
-from methods import IMAGENET, METHODS, View
+from methods import View, methods_of
 from torch import Tensor, distributed, nn
 
 from examples.shared.backbones import build_backbone, statistics_of
@@ -31,8 +31,7 @@ class Model(nn.Module):
         self.mean, self.std = statistics or statistics_of(config.data)
         small = size <= 64 or config.signals
         self.backbone = build_backbone(config.backbone, config.backbone_options, small, config.maxpool, len(self.mean))
-        methods = IMAGENET if config.scale == "imagenet" else METHODS
-        self.method = methods[config.method](self.backbone.num_features)
+        self.method = methods_of(config.scale)[config.method](self.backbone.num_features)
         if distributed.is_initialized():
             self.backbone = synchronise(self.backbone, config.device)
         self.dual = config.dual_bn and config.view not in ("none", "hvp")

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from examples.shared.parallel import average_gradients
 from examples.shared.runs import now, resume, save, since
-from examples.shared.stream import Cropped, epoch_order, load, middle, random_crop
+from examples.shared.stream import Cropped, epoch_order, load, middle, open_pictures, random_crop
 from idaa_transforms.training.reading import Part
 
 
@@ -103,7 +103,5 @@ def accuracy(
 
 def evaluate_stream(config: Config, model: Model, folder: Path) -> dict[str, Any]:
     """The same of the checkpoint in a folder of a run, on one process."""
-    from examples.shared.stream import open_pictures
-
     parts = open_pictures(config.data, config.root, config.train_images, config.test_images)
     return probe(config, model, *parts, folder)

@@ -133,9 +133,8 @@ def learn(
     other; mostly the batch is one part. Returns its two losses, (2,)."""
     optimiser.zero_grad()
     done = [backward(model, attack, *two, more, eps) for two, more in parts]
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
     if len(done) > 1:
-        torch._foreach_div_(gradients, len(done))
+        torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], len(done))
     average_gradients(model.parameters())
     optimiser.step()
     with torch.no_grad():
@@ -176,7 +175,7 @@ def augmentations(
         return nn.ModuleList([nn.Sequential(window, *disturb), nn.Identity()])
     flip = [K.RandomHorizontalFlip()] if config.flip else []
     size, half = tuple(shape[1:]), tuple(n // 2 for n in shape[1:])
-    crops = ((size, (config.crop, 1.0)), (half, (min(0.05, config.crop / 2), config.crop)))
+    crops = zip((size, half), config.crops, strict=True)
     cut = [
         [K.RandomResizedCrop(out, scale=scale, cropping_mode="resample")] if crop and scale[0] < 1 else []
         for out, scale in crops

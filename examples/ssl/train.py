@@ -42,10 +42,11 @@ def load_data(config: Config) -> Images:
 def make_model(config: Config, images: Tensor | None) -> Model:
     """For training images (N, C, H, W) or signals (N, C, L); of other than three channels with statistics of theirs.
     None for RGB pictures that stream."""
-    if images is None:
-        return Model(config, config.image_size).to(config.device).to(memory_format=torch.channels_last)
-    known = None if images.shape[1] == 3 and images.ndim == 4 else statistics(images)
-    return Model(config, images.shape[-1], known).to(config.device).to(memory_format=torch.channels_last)
+    rgb = images is None or (images.shape[1] == 3 and images.ndim == 4)
+    size = config.image_size if images is None else images.shape[-1]
+    return (
+        Model(config, size, None if rgb else statistics(images)).to(config.device).to(memory_format=torch.channels_last)
+    )
 
 
 def learning_rate(config: Config, epoch: float) -> float:

@@ -210,9 +210,7 @@ def _held(f: types.FunctionType) -> list[tuple[str, Any]]:
     held += [(f"{f.__name__} default", value) for value in f.__defaults__ or ()]
     held += (f.__kwdefaults__ or {}).items()
     names = dict.fromkeys(code_names(f.__code__))
-    if (
-        str(f.__globals__.get("__name__")).partition(".")[0] != _OURS
-    ):  # no model of the user's is a global of this package
+    if str(f.__globals__.get("__name__")).partition(".")[0] != _OURS:  # no global of this package is a user's model
         held += [(name, value) for name in names if (value := dict.get(f.__globals__, name, UNSET)) is not UNSET]
     names |= dict.fromkeys(CALLS)
     return held + [(name, found) for name, thing in held for found in members(thing, names)]

@@ -137,11 +137,17 @@ def find(name: str | os.PathLike[str], where: Where = ANYWHERE) -> Path:
     return download(text, where, _known())
 
 
+def installed(name: str) -> Path | None:
+    """The folder ``name`` of weights/ in the package or, in a checkout, beside it; None where it has no weights."""
+    package = Path(__file__).parents[1]
+    folders = (package / "weights" / name, package.parent / "weights" / name)
+    return next((folder for folder in folders if (folder / WEIGHTS).is_file()), None)
+
+
 def _find_pretrained(name: str, where: Where) -> Path:
-    here, about = Path(__file__), PRETRAINED[name]
-    for folder in (here.parents[1] / "weights" / name, here.parents[2] / "weights" / name):
-        if (folder / WEIGHTS).is_file():
-            return folder
+    about = PRETRAINED[name]
+    if folder := installed(name):
+        return folder
     if about.repository is not None:
         return download(about.repository, where._replace(revision=about.revision), _known())
     raise WeightsError(

@@ -6,7 +6,6 @@ They are for the app, for trying things out, and for tests without a network. Wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn import functional as F
 
 from ..autoencoders.conv import CIFAR_STATISTICS
 from ..hub.folder import CONFIG, WEIGHTS, WeightsError, check_hash, read_json, read_weights
+from ..hub.registry import installed
 
 
 class Shipped(NamedTuple):
@@ -87,16 +87,10 @@ def load_classifier(name: str, logits: bool = True) -> Classifier:
     Raises:
         WeightsError: its file is missing or damaged.
     """
-    folder = _folder(name)
+    folder = installed(name)
+    if folder is None:
+        raise WeightsError(f"the weights of {name!r} are not in this installation; install the package again")
     check_hash(folder / WEIGHTS, CLASSIFIERS[name].sha256)
     network = Classifier(**read_json(folder / CONFIG)["classifier"], logits=logits)
     network.load_state_dict(read_weights(folder / WEIGHTS, network.state_dict()))
     return network.eval().requires_grad_(False)
-
-
-def _folder(name: str) -> Path:
-    package = Path(__file__).parents[1]
-    for folder in (package / "weights" / name, package.parent / "weights" / name):
-        if (folder / WEIGHTS).is_file():
-            return folder
-    raise WeightsError(f"the weights of {name!r} are not in this installation; install the package again")

@@ -28,4 +28,10 @@ METHODS: dict[str, type[Method]] = {
     "infomin": InfoMin,
 }
 
-__all__ = ["IMAGENET", "METHODS", "Method", "View"]
+
+def methods_of(scale: str) -> dict[str, type[Method]]:
+    """By name, with the settings of this scale: those of ImageNet differ."""
+    return IMAGENET if scale == "imagenet" else METHODS
+
+
+__all__ = ["IMAGENET", "METHODS", "Method", "View", "methods_of"]

@@ -27,6 +27,7 @@ CROPS = ["--crop", ".4", "--jitter", "0", "0", "0", "0", "--gray", "0"]
 BARE = ["--crop", "1", "--no-flip", *CROPS[2:]]
 OTHER = ["--crop", ".6", "--no-flip", *CROPS[2:]]  # where it is not known that a mirrored one is the same
 SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "9"]
+LARGE = ["--scale", "paper", "--batch-size", "512", "--lr", "1e-3", "--flat-epochs", "3", "--knn-every", "99"]  # a GPU
 # A rung: data and random augmentation, and the budget in epochs of plain training.
 RUNGS: dict[str, tuple[list[str], float]] = {
     "cifar10-crops": ([*SMALL, *CROPS], 3),
@@ -39,6 +40,8 @@ RUNGS: dict[str, tuple[list[str], float]] = {
     "clothing-crops": ([*SMALL, *CROPS, "--data", "clothing128", "--image-size", "32"], 10),
     "fsdd-crops": ([*SMALL, *OTHER, "--data", "fsdd", "--image-size", "32", "--weights", "runs/vae/fsdd"], 12),
     "watch-crops": ([*SMALL, *OTHER, "--data", "watch", "--signals", "--weights", "runs/vae/watch"], 12),
+    "cifar10-crops-resnet18": ([*LARGE, *CROPS], 30),
+    "cifar10-paper-resnet18": (LARGE, 30),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
 LADDER = ("cifar10-bare", "cifar10-crops", "cifar10-weak", "cifar10-paper")  # ever stronger random augmentation
@@ -56,7 +59,10 @@ ARMS: dict[str, list[str]] = {
     "mixup .9": ["--view", "none", "--mixup", ".9"],
     "noise .1": ["--view", "none", "--noise", ".1"],
     "quantize 8": ["--view", "none", "--quantize", "8"],
+    "quantize 16": ["--view", "none", "--quantize", "16"],
+    "latent .2": ["--view", "latent", "--eps", ".2"],
     "latent .5": ["--view", "latent", "--eps", ".5"],
+    "idaa-grad .2": ["--view", "idaa-grad", "--eps", ".2"],
     "idaa-grad .3": ["--view", "idaa-grad", "--eps", ".3"],
     "idaa-grad .5": ["--view", "idaa-grad", "--eps", ".5"],
     "idaa-grad .8": ["--view", "idaa-grad", "--eps", ".8"],
@@ -70,6 +76,8 @@ ARMS: dict[str, list[str]] = {
     "in place 1 coarse": [*PLACE, "--eps", "1", "--coarse"],
     "in place 0-1 coarse": [*PLACE, "--eps", "1", "--eps-schedule", "uniform", "--coarse"],
     "in place .5 coarse quantize 8": [*PLACE, "--eps", ".5", "--coarse", "--quantize", "8"],
+    "both .1 coarse": [*BOTH, "--eps", ".1", "--coarse"],
+    "both .2 coarse": [*BOTH, "--eps", ".2", "--coarse"],
     "both .5": [*BOTH, "--eps", ".5"],
     "both .5 coarse": [*BOTH, "--eps", ".5", "--coarse"],
     "both .8 coarse": [*BOTH, "--eps", ".8", "--coarse"],

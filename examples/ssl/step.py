@@ -61,9 +61,11 @@ def backward(
 
 
 def see(model: Model, leaf: Tensor) -> View:
-    """For the gradient that an attack follows: whole, or at half the resolution, a quarter of the cost."""
+    """For the gradient that an attack follows: whole, or at half the resolution, a quarter of the cost (of a signal,
+    half)."""
+    halve = F.avg_pool2d if leaf.ndim == 4 else F.avg_pool1d
     with untouched(model):
-        return model(F.avg_pool2d(leaf, 2)) if model.config.coarse else model(leaf)
+        return model(halve(leaf, 2)) if model.config.coarse else model(leaf)
 
 
 def in_place(

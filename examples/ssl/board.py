@@ -122,15 +122,22 @@ def costs(rung: str, arms: list[str], repeats: int = 9) -> dict[str, Any]:
     return {"run": provenance(), "seconds": {arm: statistics.median(took[warm_up:]) for arm, took in times.items()}}
 
 
+def kind(arm: str) -> tuple[str, ...]:
+    """What an arm costs by: its options without their numbers."""
+    return tuple(word for word in ARMS[arm] if not word.replace(".", "").isdigit())
+
+
 def known_costs(rung: str, arms: list[str], folder: Path) -> dict[str, float]:
     """Seconds of a step of ``arms`` and of ``none``, from the file of this rung; what is missing there is measured now,
-    beside ``none``, and counted in its time."""
+    one arm of each kind, beside ``none``, and counted in its time."""
     file = folder / f"costs-{rung}.json"
     known = json.loads(file.read_text()) if file.exists() else {"seconds": {}}
     if missing := [arm for arm in ARMS if arm in ("none", *arms) and arm not in known["seconds"]]:
-        now = costs(rung, list(dict.fromkeys(["none", *missing])))
+        first = {kind(arm): arm for arm in ("none", *reversed(missing))}
+        now = costs(rung, list(dict.fromkeys(["none", *first.values()])))
         unit = known["seconds"].get("none", now["seconds"]["none"]) / now["seconds"]["none"]
-        known = {"run": now["run"], "seconds": known["seconds"] | {arm: unit * now["seconds"][arm] for arm in missing}}
+        new = {arm: unit * now["seconds"][first[kind(arm)]] for arm in missing}
+        known = {"run": now["run"], "seconds": known["seconds"] | new}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(known, indent=1) + "\n")
     return known["seconds"]

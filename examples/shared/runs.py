@@ -26,7 +26,7 @@ def set_up(config: Any) -> tuple[int, int]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = own_device(config.device)
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:  # "cuda" alone is the current one already
         torch.cuda.set_device(device)
     return processes(device, getattr(config, "patience", None))
 

@@ -40,8 +40,8 @@ RUNGS: dict[str, tuple[list[str], float]] = {
     "clothing-crops": ([*SMALL, *CROPS, "--data", "clothing128", "--image-size", "32"], 10),
     "fsdd-crops": ([*SMALL, *OTHER, "--data", "fsdd", "--image-size", "32", "--weights", "runs/vae/fsdd"], 12),
     "watch-crops": ([*SMALL, *OTHER, "--data", "watch", "--signals", "--weights", "runs/vae/watch"], 12),
-    "cifar10-crops-resnet18": ([*LARGE, *CROPS], 30),
-    "cifar10-paper-resnet18": (LARGE, 30),
+    "cifar10-crops-long": ([*SMALL, *CROPS], 12),
+    "cifar10-crops-resnet18": ([*LARGE, *CROPS], 25),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
 LADDER = ("cifar10-bare", "cifar10-crops", "cifar10-weak", "cifar10-paper")  # ever stronger random augmentation
@@ -67,6 +67,7 @@ ARMS: dict[str, list[str]] = {
     "idaa-grad .5": ["--view", "idaa-grad", "--eps", ".5"],
     "idaa-grad .8": ["--view", "idaa-grad", "--eps", ".8"],
     "idaa-grad 1.2": ["--view", "idaa-grad", "--eps", "1.2"],
+    "idaa-grad .2 quantize 8": ["--view", "idaa-grad", "--eps", ".2", "--quantize", "8"],
     "idaa-grad .5 quantize 8": ["--view", "idaa-grad", "--eps", ".5", "--quantize", "8"],
     "idaa-grad 0-1": ["--view", "idaa-grad", "--eps", "1", "--eps-schedule", "uniform"],
     "in place .5": [*PLACE, "--eps", ".5"],
@@ -81,6 +82,7 @@ ARMS: dict[str, list[str]] = {
     "both .5": [*BOTH, "--eps", ".5"],
     "both .5 coarse": [*BOTH, "--eps", ".5", "--coarse"],
     "both .8 coarse": [*BOTH, "--eps", ".8", "--coarse"],
+    "both .2 coarse quantize 8": [*BOTH, "--eps", ".2", "--coarse", "--quantize", "8"],
     "both .5 coarse quantize 8": [*BOTH, "--eps", ".5", "--coarse", "--quantize", "8"],
     "both .5 coarse mixup .6": [*BOTH, "--eps", ".5", "--coarse", "--mixup", ".6"],
     "both .3 coarse": [*BOTH, "--eps", ".3", "--coarse"],

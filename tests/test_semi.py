@@ -225,6 +225,13 @@ def test_one_batch_is_learned_with_every_view(view):
         assert attack.stats()["attacked"] == 40 * 20
 
 
+@pytest.mark.slow
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_run_on_a_gpu_ends(tmp_path):
+    assert "no GPU" not in run(tmp_path, "--view", "idaa", "--device", "cuda")["run"]["machine"]
+
+
 def test_batches_have_every_image_equally_often():
     config = configure(["--scale", "smoke"])
     data = load_data(config)

@@ -136,6 +136,17 @@ def test_an_interrupted_run_ends_with_the_same_weights(method, view, options, tm
     assert [row["epoch"] for row in parts["log"]] == [1, 2, 3]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("view", ["idaa", "idaa-grad", "clae"])
+@pytest.mark.parametrize("more", [(), ("--bf16",), ("--compile",)])
+def test_a_run_on_a_gpu_learns(view, more, options, tmp_path):
+    result = run(options, tmp_path, "--device", "cuda", "--view", view, "--epochs", 3, *more)
+    losses = [row["loss"] for row in result["log"]]
+    assert losses[-1] < losses[0]
+    assert "no GPU" not in result["run"]["machine"]
+
+
 def test_the_last_epoch_may_be_a_part_of_one(options, tmp_path):
     more = ["--view", "third", "--train-images", 64, "--epochs", 1.6, "--batch-size", 16]
     whole = run(options, tmp_path / "whole", *more)

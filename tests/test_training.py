@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 from picture_files import PICTURES, write
 from safetensors.torch import load_file
 
+from examples.shared.runs import set_up
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.cli import main
@@ -217,3 +219,13 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     assert [str(own_device(name)) for name in ("cpu", "cuda", "cuda:3")] == ["cpu", "cuda", "cuda:3"]
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert [str(own_device(name)) for name in ("cpu", "cuda", "cuda:3")] == ["cpu", "cuda:1", "cuda:3"]
+
+
+def test_a_gpu_without_a_number_is_the_current_one(monkeypatch):
+    """torch refuses to be told "cuda" as the current device."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for device in ("cuda", "cuda:3"):
+        assert set_up(SimpleNamespace(device=device, threads=0)) == (0, 1)
+    assert chosen == [torch.device("cuda:3")]

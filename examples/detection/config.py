@@ -112,6 +112,7 @@ SMALL: dict[str, Any] = {  # a narrow network on crops of small pictures: minute
 }
 SMOKE = SMALL | {"width": 16, "head": 32, "crop": 0, "sizes": (64,), "test_size": 64, "iterations": 4, "batch_size": 2}
 SMOKE |= {"pass_size": 1, "every": 2, "warmup": 1, "proposals": 100, "rois": 32, "detections": 20, "bf16": False}
+SMOKE |= {"device": "cpu"}
 SCALES: dict[str, dict[str, Any]] = {"paper": {}, "small": SMALL, "smoke": SMOKE}
 
 

@@ -84,7 +84,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "every": 100,
         "threads": 1,
     },
-    "smoke": {  # a toy on the images of the package: seconds
+    "smoke": {  # a toy on the images of the package: seconds, and to the bit, so on the CPU
         "data": "sample",
         "weights": "cifar10-vae-small",
         "backbone": "wrn-10-1",
@@ -97,6 +97,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "steps": 6,
         "every": 3,
         "bf16": False,
+        "device": "cpu",
         "threads": 1,
     },
 }

@@ -145,7 +145,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "blur": 0.5,
         "weights": NATURAL,
     },
-    "smoke": {  # a toy on the images of the package: seconds
+    "smoke": {  # a toy on the images of the package: seconds, and to the bit, so on the CPU
         **ADAM,
         "backbone": "resnet10t",
         "backbone_options": {"channels": [8, 8, 8, 8], "stem_width": 4},
@@ -156,6 +156,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "flat_epochs": 0,
         "knn_every": 1,
         "bf16": False,
+        "device": "cpu",
         "threads": 1,
     },
 }

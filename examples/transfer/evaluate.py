@@ -54,7 +54,7 @@ OF_RUNS = ("out", "root", "download", "device", "threads", "compile", "stop_afte
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
     "small": {"train_images": 4000, "test_images": 2000, "values": 12, "steps": 300, "threads": 1},
-    "smoke": {"values": 3, "steps": 20, "threads": 1},
+    "smoke": {"values": 3, "steps": 20, "device": "cpu", "threads": 1},
 }
 
 

@@ -10,59 +10,75 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import report
 from board import ARMS, LADDER, RUNGS
 
-from examples.shared.table import interval
+from examples.shared.table import interval, seconds
 
 FRESH = 10  # seeds from here on decide; those below explore
-OURS = {arm for arm, options in ARMS.items() if "idaa-grad" in options or "idaa-small" in options}
+NAMES = {arm.replace(" ", "-"): arm for arm in ARMS}
 Runs = dict[str, dict[int, dict[str, Any]]]  # arm, seed
 
 
 def read(results: Path, rung: str) -> Runs:
-    """The runs of one rung, in the order of ARMS."""
+    """The runs of one rung, those of arms that have gone from the code as well."""
     runs: Runs = {}
-    for arm in ARMS:
-        stem = f"{rung}--{arm.replace(' ', '-')}--s"
-        found = {int(file.stem.removeprefix(stem)): file for file in results.glob(f"{stem}*.json")}
-        if found:
-            runs[arm] = {seed: json.loads(file.read_text()) for seed, file in sorted(found.items())}
-    return runs
+    for file in results.glob(f"{rung}--*--s*.json"):
+        _, arm, seed = file.stem.split("--")
+        arm = NAMES.get(arm, arm.replace("-", " ").replace("idaa ", "idaa-"))
+        runs.setdefault(arm, {})[int(seed[1:])] = json.loads(file.read_text())
+    return {arm: dict(sorted(seeds.items())) for arm, seeds in sorted(runs.items())}
+
+
+def ours(runs: Runs) -> set[str]:
+    """Arms with adversarial views of this package."""
+    return {arm for arm, seeds in runs.items() if next(iter(seeds.values()))["config"]["view"].startswith("idaa")}
 
 
 def _mean(seeds: dict[int, dict[str, Any]]) -> float:
     return statistics.mean(run["metrics"]["knn_backbone"] for run in seeds.values())
 
 
+def _time(seeds: dict[int, dict[str, Any]]) -> float:
+    return statistics.mean(seconds(run) for run in seeds.values())
+
+
 def table(runs: Runs, budget: float) -> str:
-    """Accuracy of every arm, and how far ours is over it, seed by seed: the form with most seeds, of those the best."""
+    """Accuracy of every arm, and how far ours is over it, seed by seed: the form with most seeds, of those the best.
+    The time that it took is the runs' own, over that of ``none``: other than a step's cost, it was measured beside
+    whatever else ran there."""
     score = {arm: _mean(seeds) for arm, seeds in runs.items()}
-    ours = max((arm for arm in runs if arm in OURS), key=lambda arm: (len(runs[arm]), score[arm]), default=None)
-    lines = []
+    best = max(ours(runs), key=lambda arm: (len(runs[arm]), score[arm]), default=None)
+    plain, lines = _time(runs["none"]) if "none" in runs else 0, []
     for arm, seeds in sorted(runs.items(), key=lambda item: -score[item[0]]):
         epochs = statistics.mean(run["config"]["epochs"] for run in seeds.values())
-        line = [f"**{arm}**" if arm == ours else arm, " ".join(map(str, seeds))]
-        line += [f"{budget / epochs:.2f}", f"{epochs:.2f}"]
+        line = [f"**{arm}**" if arm == best else arm, " ".join(map(str, seeds))]
+        line += [f"{budget / epochs:.2f}", f"{epochs:.2f}", f"{_time(seeds) / plain:.2f}" if plain else "-"]
         line += [report.spread([run["metrics"][name] for run in seeds.values()]) for name in report.METRICS]
         for name in list(report.METRICS)[:2]:
-            both = sorted(set(seeds) & set(runs[ours])) if ours and arm != ours else []
-            gains = [runs[ours][s]["metrics"][name] - seeds[s]["metrics"][name] for s in both]
+            both = sorted(set(seeds) & set(runs[best])) if best and arm != best else []
+            gains = [runs[best][s]["metrics"][name] - seeds[s]["metrics"][name] for s in both]
             line.append(interval(gains) if gains else "-")
         lines.append(line)
-    header = ["arm", "seeds", "cost of a step", "epochs", *report.METRICS.values()]
-    return report.markdown([*header, f"kNN: {ours or 'ours'} over it", "linear: the same"], lines)
+    header = ["arm", "seeds", "cost of a step", "epochs", "time it took", *report.METRICS.values()]
+    return report.markdown([*header, f"kNN: {best or 'ours'} over it", "linear: the same"], lines)
 
 
 def plot(groups: dict[str, Runs], file: Path) -> None:
     """kNN and linear accuracy of every arm after the same time: a dot for each seed, a line at the mean."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.5 * len(groups), 3.8), dpi=120, layout="constrained")
-    for axis, (title, runs) in zip(figure.subplots(1, len(groups), squeeze=False)[0], groups.items(), strict=True):
+    columns = min(3, len(groups))
+    down = -(-len(groups) // columns)
+    figure = Figure(figsize=(5.5 * columns, 3.2 * down), dpi=100, layout="constrained")
+    axes = figure.subplots(down, columns, squeeze=False).flat
+    for unused in list(axes)[len(groups) :]:
+        unused.axis("off")
+    for axis, (title, runs) in zip(figure.axes, groups.items(), strict=False):
         names = sorted(runs, key=lambda arm: _mean(runs[arm]))
         for height, arm in enumerate(names):
             for metric, color in (("knn_backbone", "tab:blue"), ("linear_backbone", "tab:orange")):
@@ -75,28 +91,24 @@ def plot(groups: dict[str, Runs], file: Path) -> None:
     figure.savefig(file)
 
 
+def gain(runs: Runs, arms: Iterable[str]) -> float | None:
+    """Of the best of ``arms``, mean kNN over ``none``, in points, on the seeds that both have."""
+    plain, found = runs.get("none", {}), []
+    for arm in arms:
+        both = plain.keys() & runs.get(arm, {}).keys()
+        found += [_mean({s: runs[arm][s] for s in both}) - _mean({s: plain[s] for s in both})] if both else []
+    return 100 * max(found) if found else None
+
+
 def ladder(rungs: dict[str, Runs], file: Path) -> None:
     """kNN accuracy over `none` after the same time, for ever stronger random augmentation; of ours the best form."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axis = figure.subplots()
-    lines = {arm: (arm,) for arm in ("third", "clae", "latent .5", "quantize 8", "mixup .6")} | {
-        "idaa, best form": OURS
-    }
-    for label, arms in lines.items():
-        gains = {}
-        for x, runs in enumerate(rungs.values()):
-            found = [
-                statistics.mean(
-                    run["metrics"]["knn_backbone"] - runs["none"][s]["metrics"]["knn_backbone"]
-                    for s, run in both.items()
-                )
-                for arm in arms
-                if (both := {s: run for s, run in runs.get(arm, {}).items() if s in runs.get("none", {})})
-            ]
-            gains |= {x: 100 * max(found)} if found else {}
-        axis.plot(list(gains), list(gains.values()), "o-", label=label, markersize=4)
+    for label in ("IDAA, best form", "quantize 8", "mixup .6", "latent .5", "clae", "third"):
+        gains = [gain(runs, ours(runs) if label.startswith("IDAA") else [label]) for runs in rungs.values()]
+        axis.plot(gains, "o-", label=label, markersize=4)
     axis.axhline(0, color="gray", linewidth=0.8)
     axis.set_xticks(range(len(rungs)), [rung.partition("-")[2] for rung in rungs])
     axis.set(xlabel="random augmentation", ylabel="kNN over two random views, points", title="the same time, CIFAR-10")
@@ -107,7 +119,7 @@ def ladder(rungs: dict[str, Runs], file: Path) -> None:
 
 def write(results: Path) -> None:
     """board.md, board.png and ladder.png in the folder of the JSONs."""
-    parts, plotted = [], {}
+    parts, fresh = [], {}
     for rung, (_, budget) in RUNGS.items():
         runs = read(results, rung)
         if not runs:
@@ -118,14 +130,13 @@ def write(results: Path) -> None:
             if part:
                 parts += [f"### {rung}, {title}", f"Budget: the time of {budget:g} epochs of `none`."]
                 parts.append(table(part, budget))
-                plotted[f"{rung}, {title.split(',')[0]}"] = part
+                fresh |= {rung: part} if title.startswith("fresh") else {}
         origins = [run["run"] for seeds in runs.values() for run in seeds.values()]
         facts = ("commit", "machine", "date")
         parts.append("; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts) + ".")
-    if plotted:
-        plot(plotted, results / "board.png")
-        steps = {rung: runs for rung in LADDER if (runs := read(results, rung))}
-        ladder(steps, results / "ladder.png")
+    if fresh:
+        plot(fresh, results / "board.png")
+        ladder({rung: fresh[rung] for rung in LADDER if rung in fresh}, results / "ladder.png")
     (results / "board.md").write_text("\n\n".join(parts or ["Nothing was run yet."]) + "\n")
 
 

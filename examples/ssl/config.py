@@ -34,14 +34,12 @@ class Config:
     view: View = "idaa"  # see README.md
     attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
     pair: Literal["add", "replace", "both"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2')
-    share: float = 1.0  # of the images that get a hard view with --pair replace
     coarse: bool = False  # with --pair replace and both: the gradient for the step at half the resolution
     alpha: float = 1.0
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
     clae_eps: float = 0.006  # of clae, in [0, 1]: about .03 of the paper's normalised pixels
-    # ramp: from 0 to eps over the run; uniform: drawn for each image
-    eps_schedule: Literal["constant", "ramp", "uniform"] = "constant"
+    eps_schedule: Literal["constant", "ramp"] = "constant"  # ramp: from 0 to eps over the run
     steps: int = 1
     step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
     anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
@@ -112,10 +110,10 @@ class Config:
     def views(self) -> tuple[int, int]:
         """How many random views a step draws, whole ones and small crops."""
         whole = {"third": 3, "hvp": 4}.get(self.view, 3 if self.attacked == "x3" else 2)
-        return whole, 2 if self.view in ("small", "idaa-small") else 0
+        return whole, 2 if self.view == "small" else 0
 
 
-OF_VAE = ("latent", "idaa", "idaa-grad", "idaa-small")  # views that need one
+OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
 # What decides nothing but where and how fast.
 PLACE = (
     *("out", "root", "download", "device", "threads", "compile", "stop_after"),

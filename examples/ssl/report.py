@@ -68,7 +68,8 @@ def settings(run: Run) -> str:
 
 def of_control(run: Run) -> str:
     """What a run shares with its control, the seed included."""
-    return all_else(vars(Config()) | run["config"], OF_ATTACKS)  # runs of before an option was there had its default
+    usual = vars(Config())  # of options that there were not yet when it ran; those that have gone were at theirs
+    return all_else({name: run["config"].get(name, value) for name, value in usual.items()}, OF_ATTACKS)
 
 
 def seconds(run: Run) -> list[float]:

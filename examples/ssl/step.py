@@ -26,8 +26,6 @@ def backward(
     Returns the loss of the two, the loss with the further ones (the same where there are none), and the two as the
     network saw them."""
     config, loss = model.config, model.method.loss
-    if config.eps_schedule == "uniform":
-        eps = eps * torch.rand(len(x1), device=x1.device)
     if config.view == "idaa-grad" and config.pair == "replace":
         return in_place(model, attack, x1, x2, eps)
     if config.view == "idaa-grad" and config.pair == "both":
@@ -39,13 +37,6 @@ def backward(
         more = [attack(x1.detach(), grad=slope, eps=eps)]
     elif config.view in ("idaa", "clae"):
         more = [attack((more or [x1])[0], loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
-    elif config.view == "idaa-small":
-        leaves = [view.requires_grad_() for view in more]
-        with untouched(model):
-            slopes = torch.autograd.grad(
-                sum(loss(a, model(leaf, hard=True)) for leaf in leaves), leaves, retain_graph=True
-            )
-        more = list(attack(torch.cat(more).detach(), grad=torch.cat(slopes), eps=eps).chunk(len(more)))
     elif config.view == "latent":
         more = [controls.random_step(attack, x1, eps)]
 
@@ -68,29 +59,24 @@ def see(model: Model, leaf: Tensor) -> View:
         return model(halve(leaf, 2)) if model.config.coarse else model(leaf)
 
 
-def in_place(
-    model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float | Tensor
-) -> tuple[Tensor, Tensor, list[View]]:
-    """Hard views in place of x1, for a share of the images: backward of loss(x', x2) alone."""
-    loss, many = model.method.loss, round(model.config.share * len(x1))
-    b, leaf = model(x2), x1[:many].detach().requires_grad_()
-    clean = loss(see(model, leaf), b.each(lambda part: part[:many]))
+def in_place(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float) -> tuple[Tensor, Tensor, list[View]]:
+    """The hard view in place of x1: backward of loss(x', x2) alone."""
+    loss = model.method.loss
+    b, leaf = model(x2), x1.detach().requires_grad_()
+    clean = loss(see(model, leaf), b)
     (slope,) = torch.autograd.grad(clean, leaf, retain_graph=True)
-    a = model(attack(leaf.detach(), grad=slope, eps=eps if isinstance(eps, float) else eps[:many]), hard=True)
-    if many < len(x1):
-        a = a.each(lambda *parts: torch.cat(parts), model(x1[many:]))
+    a = model(attack(leaf.detach(), grad=slope, eps=eps), hard=True)
     total = loss(a, b)
     total.backward()
     return clean.detach(), total.detach(), [a.detach(), b.detach()]
 
 
-def both(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float | Tensor) -> tuple[Tensor, Tensor, list[View]]:
+def both(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float) -> tuple[Tensor, Tensor, list[View]]:
     """Both views hard, from one gradient: backward of loss(x1', x2') alone."""
     loss = model.method.loss
     leaves = [x.detach().requires_grad_() for x in (x1, x2)]
     clean = loss(*(see(model, leaf) for leaf in leaves))
     slopes = torch.autograd.grad(clean, leaves)
-    eps = eps if isinstance(eps, float) else eps.repeat(2)
     a, b = (model(x, hard=True) for x in attack(torch.cat([x1, x2]).detach(), grad=torch.cat(slopes), eps=eps).chunk(2))
     total = loss(a, b)
     total.backward()

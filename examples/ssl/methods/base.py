@@ -18,11 +18,7 @@ class View(NamedTuple):
 
     def detach(self) -> View:
         """The same without a gradient."""
-        return self.each(Tensor.detach)
-
-    def each(self, change: Callable[..., Tensor], *others: View) -> View:
-        """``change`` of every part and of that part of the ``others``, where there is one."""
-        return View(*(None if parts[0] is None else change(*parts) for parts in zip(self, *others, strict=True)))
+        return View(*(part if part is None else part.detach() for part in self))
 
 
 class Method(nn.Module):

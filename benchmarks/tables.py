@@ -47,7 +47,6 @@ def run_of(file: Path) -> str:
 
 # Accuracy ------------------------------------------------------------------------------------------------------------
 
-VIEWS = {"none": "none", "third": "a random one", "idaa-grad": "IDAA by `grad=`"}
 WEAK = "crop 0.4, jitter [0.4, 0.4, 0.4, 0.1]"
 LONG = "clae_eps 0.03"  # of [0, 1]; five times the step of CLAE's paper
 STRENGTHS = {"": "the paper's", LONG: "the paper's", WEAK: "weak: crops from 0.4, half the jitter"}
@@ -59,16 +58,8 @@ def _ssl() -> list[dict[str, str]]:
     return [row for row in rows if row["settings"] in STRENGTHS and row["kNN"] != "not run"]
 
 
-def help_short() -> str:
-    """Accuracy with no, a random and a hard third view, by the strength of random augmentation."""
-    columns = ("seeds", "kNN", "linear", "kNN, embedding")
-    rows = [row for row in _ssl() if row["view"] in VIEWS]
-    lines = [[STRENGTHS[r["settings"]], VIEWS[r["view"]], *(r[c] for c in columns)] for r in rows]
-    return table(["random augmentation", "third view", *columns], lines)
-
-
 def help_in_full() -> str:
-    """The same with gains over the control, and cost."""
+    """Accuracy with no, a random and a hard third view, by the strength of random augmentation; gains, and cost."""
     columns = ("seeds", "kNN", "linear", "kNN, embedding", "linear, embedding", "kNN over third", "linear over third")
     lines = [
         [
@@ -82,26 +73,49 @@ def help_in_full() -> str:
     return table(["random augmentation", "view", *columns, "time of an epoch, none = 1"], lines)
 
 
+BOARD = RESULTS / "ssl-board" / "board.md"
+
+
 def board() -> str:
     """Every arm for the same time."""
-    return (RESULTS / "ssl-board" / "board.md").read_text().strip()
+    return BOARD.read_text().strip()
 
 
 ARMS = {
     "none": "two random views, trained longer",
-    "mixup .6": "the same with mixup noise",
-    "quantize 8": "the same, randomly quantized: the best plain control that was run",
-    "idaa-grad .5": "IDAA by `grad=` as third view, eps 0.5",
-    "both .5 coarse": "IDAA by `grad=` on both views, eps 0.5",
+    "third": "three random views",
+    "mixup .6": "two, with mixup noise",
+    "quantize 8": "two, randomly quantized",
+    "idaa-grad .5": "two, and IDAA by `grad=` as third view",
+    "both .5 coarse": "IDAA by `grad=` on both views",
+}
+RUNGS = {"cifar10-crops": "small network", "cifar10-crops-resnet18": "ResNet-18"}
+DATA = {
+    "cifar10-crops": "CIFAR-10, no colour augmentation",
+    "cifar10-crops-long": "the same, four times as long",
+    "cifar10-crops-resnet18": "the same, ResNet-18",
+    "cifar10-paper": "CIFAR-10, the paper's augmentation",
+    "cifar100-crops": "CIFAR-100, no colour augmentation",
+    "eurosat-crops": "satellite images (EuroSAT), no colour augmentation",
+    "watch-crops": "a wrist sensor's signals, crops",
+    "fsdd-crops": "spoken digits, crops of spectrograms",
 }
 
 
 def equal_time() -> str:
-    """Where hard views win: no colour augmentation, the same time for each."""
-    columns = ("seeds", "epochs", "kNN", "linear", "kNN, embedding")
-    rows = {r["arm"].strip("*"): r for r in read(RESULTS / "ssl-board" / "board.md", "### cifar10-crops, fresh seeds")}
-    lines = [[text, *(rows[arm][column] for column in columns)] for arm, text in ARMS.items()]
-    return table(["trained for the same time", *columns], lines)
+    """CIFAR-10 without colour augmentation, the same time for each, by two networks."""
+    found = {rung: {r["arm"].strip("*"): r for r in read(BOARD, f"### {rung}, fresh seeds")} for rung in RUNGS}
+    columns = [(rung, metric) for rung in RUNGS for metric in ("kNN", "linear")]
+    lines = [[text, *(found[rung][arm][metric] for rung, metric in columns)] for arm, text in ARMS.items()]
+    return table(["trained for the same time", *(f"{RUNGS[rung]}: {metric}" for rung, metric in columns)], lines)
+
+
+def other_data() -> str:
+    """What our best form brings on each kind of data."""
+    rows = {r["rung"]: r for r in read(BOARD, "### Summary")}
+    columns = [name for name in next(iter(rows.values())) if name.startswith(("kNN", "linear"))]
+    lines = [[text, *(rows[rung][c] for c in columns)] for rung, text in DATA.items() if rung in rows]
+    return table(["data", *columns], lines)
 
 
 # Cost ----------------------------------------------------------------------------------------------------------------
@@ -263,10 +277,10 @@ def _as_table(rows: list[dict[str, str]]) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "help": help_short,
     "help-in-full": help_in_full,
     "board": board,
     "equal-time": equal_time,
+    "other-data": other_data,
     "cost": cost,
     "targets": targets,
     "large": large,

@@ -77,8 +77,8 @@ class IDAATransform(AdversarialTransform):
     Takes the arguments of :class:`~idaa_transforms.core.attack.Attack`; ``eps`` defaults to the paper's 0.1 (SimCLR on
     CIFAR-10, z = 512) and, with pretrained weights, to what their config recommends.
 
-    Where a random augmentation is known that fits the data, use the view as a third one, beside two random ones; where
-    none is known, make both views hard, with a larger eps (``examples/both_hard.py``; measured in ``docs/board.md``).
+    Use the view as a third one, beside two random ones. Where no random augmentation is known that fits the data, try
+    first what costs nothing, such as random quantization, and then a larger eps (measured in ``docs/board.md``).
 
     Shape:
         (B, C, H, W) float in [0, 1], or normalised as ``mean`` and ``std`` say, of any size, to the same. Where the

@@ -36,11 +36,20 @@ def read(results: Path, rung: str) -> Runs:
 
 def ours(runs: Runs) -> set[str]:
     """Arms with adversarial views of this package."""
-    return {arm for arm, seeds in runs.items() if next(iter(seeds.values()))["config"]["view"].startswith("idaa")}
+    return {arm for arm, seeds in runs.items() if _view(seeds).startswith("idaa")}
 
 
-def _mean(seeds: dict[int, dict[str, Any]]) -> float:
-    return statistics.mean(run["metrics"]["knn_backbone"] for run in seeds.values())
+def leading(runs: Runs) -> str | None:
+    """Of our forms that with most seeds, of those the best."""
+    return max(ours(runs), key=lambda arm: (len(runs[arm]), _mean(runs[arm])), default=None)
+
+
+def _view(seeds: dict[int, dict[str, Any]]) -> str:
+    return next(iter(seeds.values()))["config"]["view"]
+
+
+def _mean(seeds: dict[int, dict[str, Any]], metric: str = "knn_backbone") -> float:
+    return statistics.mean(run["metrics"][metric] for run in seeds.values())
 
 
 def _time(seeds: dict[int, dict[str, Any]]) -> float:
@@ -48,11 +57,10 @@ def _time(seeds: dict[int, dict[str, Any]]) -> float:
 
 
 def table(runs: Runs, budget: float) -> str:
-    """Accuracy of every arm, and how far ours is over it, seed by seed: the form with most seeds, of those the best.
-    The time that it took is the runs' own, over that of ``none``: other than a step's cost, it was measured beside
-    whatever else ran there."""
+    """Accuracy of every arm, and how far our leading form is over it, seed by seed. The time that it took is the
+    runs' own, over that of ``none``."""
     score = {arm: _mean(seeds) for arm, seeds in runs.items()}
-    best = max(ours(runs), key=lambda arm: (len(runs[arm]), score[arm]), default=None)
+    best = leading(runs)
     plain, lines = _time(runs["none"]) if "none" in runs else 0, []
     for arm, seeds in sorted(runs.items(), key=lambda item: -score[item[0]]):
         epochs = statistics.mean(run["config"]["epochs"] for run in seeds.values())
@@ -60,12 +68,34 @@ def table(runs: Runs, budget: float) -> str:
         line += [f"{budget / epochs:.2f}", f"{epochs:.2f}", f"{_time(seeds) / plain:.2f}" if plain else "-"]
         line += [report.spread([run["metrics"][name] for run in seeds.values()]) for name in report.METRICS]
         for name in list(report.METRICS)[:2]:
-            both = sorted(set(seeds) & set(runs[best])) if best and arm != best else []
-            gains = [runs[best][s]["metrics"][name] - seeds[s]["metrics"][name] for s in both]
-            line.append(interval(gains) if gains else "-")
+            line.append(compare(runs, best, arm, name) if best and arm != best else "-")
         lines.append(line)
     header = ["arm", "seeds", "cost of a step", "epochs", "time it took", *report.METRICS.values()]
     return report.markdown([*header, f"kNN: {best or 'ours'} over it", "linear: the same"], lines)
+
+
+def compare(runs: Runs, one: str, other: str, metric: str) -> str:
+    """How far ``one`` arm is over the ``other``, seed by seed; "-" where no seed has both."""
+    both = sorted(runs.get(one, {}).keys() & runs.get(other, {}).keys())
+    gains = [runs[one][s]["metrics"][metric] - runs[other][s]["metrics"][metric] for s in both]
+    return interval(gains) if gains else "-"
+
+
+def summary(rungs: dict[str, Runs]) -> str:
+    """Of every rung our best form over longer training, and over whatever plain control is best by the same measure."""
+    lines = []
+    for rung, runs in rungs.items():
+        best = leading(runs)
+        plain = [arm for arm in runs if arm not in ours(runs) and _view(runs[arm]) != "latent"]
+        if best is None or "none" not in plain:
+            continue
+        line = [rung, best, " ".join(map(str, runs[best]))]
+        for metric in list(report.METRICS)[:2]:
+            first = max(plain, key=lambda arm: _mean(runs[arm], metric))
+            line += [compare(runs, best, "none", metric), f"{compare(runs, best, first, metric)} ({first})"]
+        lines.append(line)
+    header = ["rung", "our form", "seeds", "kNN over longer training", "kNN over the best control"]
+    return report.markdown([*header, "linear over longer training", "linear over the best control"], lines)
 
 
 def plot(groups: dict[str, Runs], file: Path) -> None:
@@ -137,6 +167,7 @@ def write(results: Path) -> None:
     if fresh:
         plot(fresh, results / "board.png")
         ladder({rung: fresh[rung] for rung in LADDER if rung in fresh}, results / "ladder.png")
+        parts[:0] = ["### Summary", summary(fresh)]
     (results / "board.md").write_text("\n\n".join(parts or ["Nothing was run yet."]) + "\n")
 
 

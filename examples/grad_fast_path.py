@@ -3,8 +3,8 @@
     python examples/grad_fast_path.py
 
 The clean loss goes back to the images first, without the gradients of the parameters. The hard view then costs the VAE
-alone, and one pass back serves both losses. View 1 keeps its gradient in the second: pulled towards the hard view as well
-it learns, held fixed it learns next to nothing (docs/board.md).
+alone, and one pass back serves both losses. View 1 keeps its gradient in the second: where it is held fixed, training
+learns next to nothing (docs/board.md).
 """
 
 import kornia.augmentation as K

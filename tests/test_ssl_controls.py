@@ -7,7 +7,7 @@ import torch
 from config import configure
 from controls import hardest_pair, mixup, noise, quantize, random_step
 from network import Model
-from step import augmentations, backward, make_attack, random_views
+from step import augmentations, backward, make_attack, random_views, see
 from torch.nn import functional as F
 
 from idaa_transforms.util.sample import cifar10_sample
@@ -147,3 +147,11 @@ def test_hard_views_in_place(images):
     by_hand.backward()
     torch.testing.assert_close(total, by_hand.detach(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found, gradients(model), rtol=1e-3, atol=1e-4)
+
+
+def test_a_signal_at_half_the_resolution_keeps_its_channels(images):
+    """Not the mean of two of them: (B, C, L) is no image of height C."""
+    config = configure(["--scale", "smoke", "--signals", "--view", "idaa-grad", "--coarse"])
+    model, x = Model(config, 64, ([0.0] * 6, [1.0] * 6)), torch.randn(8, 6, 64)
+    by_hand = torch.stack([x[..., ::2], x[..., 1::2]]).mean(0)
+    torch.testing.assert_close(see(model, x).features, model(by_hand).features)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import board
 import board_report
 import pytest
 import report
@@ -108,6 +109,46 @@ def test_the_board_gives_every_arm_the_same_time(grid):
     assert "| **idaa-grad .2** | 10 |" in text
     assert "### smoke, explored" in text
     assert (results / "board.png").read_bytes().startswith(b"\x89PNG")
+
+
+def arm(view, *seeds):
+    """Runs with a kNN accuracy for each seed, from 10 on, and a linear one that is twice that."""
+    runs = {}
+    for seed, knn in enumerate(seeds, 10):
+        metrics = {name: (1 + name.startswith("linear")) * knn / 100 for name in report.METRICS}
+        runs[seed] = {"config": {"view": view}, "metrics": metrics}
+    return runs
+
+
+def test_our_form_beside_the_best_control():
+    """Which control is best is asked of each measure; a random step in the latent is ours, and none."""
+    runs = {
+        "none": arm("none", 10, 12, 14),
+        "mixup .6": arm("none", 13, 13),
+        "latent .5": arm("latent", 50, 50),
+        "both .5": arm("idaa-grad", 14, 16, 18),
+        "both .8": arm("idaa-grad", 99),
+    }
+    text = board_report.summary({"toy": runs, "without none": {"both .5": runs["both .5"]}})
+    (row,) = text.splitlines()[2:]
+    shown = [
+        "toy",
+        "both .5",
+        "10 11 12",
+        "+4.0 ± 0.0",
+        "+2.0 ± 12.7 (mixup .6)",
+        "+8.0 ± 0.0",
+        "+4.0 ± 25.4 (mixup .6)",
+    ]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == shown
+    assert board_report.gain(runs, ["both .5"]) == pytest.approx(4)
+    assert board_report.gain(runs, ["both .5", "both .8"]) == pytest.approx(89)  # over the 10 of its one seed
+    assert board_report.gain(runs, ["third"]) is None
+
+
+def test_arms_that_differ_in_a_number_alone_share_a_cost():
+    assert board.kind("both .2 coarse") == board.kind("both .5 coarse") != board.kind("idaa-grad .5")
+    assert len({board.kind(name) for name in ("none", "third", "mixup .6", "quantize 8", "noise .1")}) == 5
 
 
 def test_intervals_are_students():

@@ -57,6 +57,8 @@ ARMS: dict[str, list[str]] = {
     "mixup .9": ["--view", "none", "--mixup", ".9"],
     "noise .1": ["--view", "none", "--noise", ".1"],
     "quantize 8": ["--view", "none", "--quantize", "8"],
+    "latent .1": ["--view", "latent", "--eps", ".1"],
+    "latent .2": ["--view", "latent", "--eps", ".2"],
     "latent .5": ["--view", "latent", "--eps", ".5"],
     "idaa-grad .2": ["--view", "idaa-grad", "--eps", ".2"],
     "idaa-grad .5": ["--view", "idaa-grad", "--eps", ".5"],

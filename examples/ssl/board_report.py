@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +136,13 @@ def ladder(rungs: dict[str, Runs], file: Path) -> None:
 
     figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
     axis = figure.subplots()
-    for label in ("IDAA, best form", "quantize 8", "mixup .6", "latent .5", "clae", "third"):
-        gains = [gain(runs, ours(runs) if label.startswith("IDAA") else [label]) for runs in rungs.values()]
-        axis.plot(gains, "o-", label=label, markersize=4)
+    lines: dict[str, Callable[[Runs], Iterable[str]]] = {
+        "IDAA, best form": ours,
+        "a random step in the latent": lambda runs: [arm for arm in runs if _view(runs[arm]) == "latent"],
+        **{arm: lambda runs, arm=arm: [arm] for arm in ("quantize 8", "mixup .6", "clae", "third")},
+    }
+    for label, of in lines.items():
+        axis.plot([gain(runs, of(runs)) for runs in rungs.values()], "o-", label=label, markersize=4)
     axis.axhline(0, color="gray", linewidth=0.8)
     axis.set_xticks(range(len(rungs)), [rung.partition("-")[2] for rung in rungs])
     axis.set(xlabel="random augmentation", ylabel="kNN over two random views, points", title="the same time, CIFAR-10")

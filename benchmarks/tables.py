@@ -94,6 +94,8 @@ DATA = {
     "cifar10-crops": "CIFAR-10, no colour augmentation",
     "cifar10-crops-long": "the same, four times as long",
     "cifar10-crops-resnet18": "the same, ResNet-18",
+    "cifar10-bare": "CIFAR-10, no random augmentation at all",
+    "cifar10-weak": "CIFAR-10, crops and half the paper's jitter",
     "cifar10-paper": "CIFAR-10, the paper's augmentation",
     "cifar100-crops": "CIFAR-100, no colour augmentation",
     "eurosat-crops": "satellite images (EuroSAT), no colour augmentation",

@@ -100,6 +100,8 @@ def test_the_board_gives_every_arm_the_same_time(grid):
     results = grid("--board", "smoke", "--arms", *arms, "--seeds", "0", "10")
     seconds = json.loads((results / "costs-smoke.json").read_text())["seconds"]
     assert list(seconds) == arms
+    known = board.known_costs("smoke", ["idaa-grad .5"], results)  # of a kind that is known
+    assert known == seconds | {"idaa-grad .5": seconds["idaa-grad .2"]}
     runs = board_report.read(results, "smoke")
     assert [(arm, list(seeds)) for arm, seeds in runs.items()] == [(arm, [0, 10]) for arm in sorted(arms)]
     for arm, seeds in runs.items():

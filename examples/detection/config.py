@@ -111,8 +111,8 @@ SMALL: dict[str, Any] = {  # a narrow network on crops of small pictures: minute
     "threads": 1,
 }
 SMOKE = SMALL | {"width": 16, "head": 32, "crop": 0, "sizes": (64,), "test_size": 64, "iterations": 4, "batch_size": 2}
-SMOKE |= {"pass_size": 1, "every": 2, "warmup": 1, "proposals": 100, "rois": 32, "detections": 20, "bf16": False}
-SMOKE |= {"device": "cpu"}
+SMOKE |= {"pass_size": 1, "every": 2, "warmup": 1, "proposals": 100, "rois": 32, "detections": 20}
+SMOKE |= {"bf16": False, "device": "cpu"}
 SCALES: dict[str, dict[str, Any]] = {"paper": {}, "small": SMALL, "smoke": SMOKE}
 
 

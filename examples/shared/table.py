@@ -52,8 +52,8 @@ def grouped(runs: list[Run], *names: str) -> dict[tuple[Any, ...], list[Run]]:
 def told(config: dict[str, Any], usual: dict[str, Any], aside: Iterable[str] = ()) -> str:
     """What a run was told: where its ``config`` is not as ``usual``. The seed is ``aside``, and bf16, of which what is
     usual is up to the machine that makes the table. Options that there are no more are left out."""
-    told = usual.keys() - {"seed", "bf16", *aside}
-    differ = {k: v for k, v in config.items() if k in told and json.dumps(v) != json.dumps(usual[k])}
+    names = usual.keys() - {"seed", "bf16", *aside}
+    differ = {k: v for k, v in config.items() if k in names and json.dumps(v) != json.dumps(usual[k])}
     return ", ".join(f"{name} {value}" for name, value in differ.items())
 
 

@@ -118,16 +118,20 @@ def kind(arm: str) -> tuple[str, ...]:
 
 
 def known_costs(rung: str, arms: list[str], folder: Path) -> dict[str, float]:
-    """Seconds of a step of ``arms`` and of ``none``, from the file of this rung; what is missing there is measured now,
-    one arm of each kind, beside ``none``, and counted in its time."""
+    """Seconds of a step of ``arms`` and of ``none``, from the file of this rung. A kind that is missing there is
+    measured now, by one of its arms, beside ``none``, and counted in its time."""
     file = folder / f"costs-{rung}.json"
     known = json.loads(file.read_text()) if file.exists() else {"seconds": {}}
-    if missing := [arm for arm in ARMS if arm in ("none", *arms) and arm not in known["seconds"]]:
-        first = {kind(arm): arm for arm in ("none", *reversed(missing))}
-        now = costs(rung, list(dict.fromkeys(["none", *first.values()])))
-        unit = known["seconds"].get("none", now["seconds"]["none"]) / now["seconds"]["none"]
-        new = {arm: unit * now["seconds"][first[kind(arm)]] for arm in missing}
-        known = {"run": now["run"], "seconds": known["seconds"] | new}
+    wanted = [arm for arm in ARMS if arm in ("none", *arms)]
+    of_kind = {kind(arm): seconds for arm, seconds in known["seconds"].items() if arm in ARMS}
+    missing = {kind(arm): arm for arm in reversed(wanted) if kind(arm) not in of_kind}
+    if missing:
+        now = costs(rung, list(dict.fromkeys(["none", *missing.values()])))
+        unit = of_kind.get(kind("none"), now["seconds"]["none"]) / now["seconds"]["none"]
+        of_kind |= {of: unit * now["seconds"][arm] for of, arm in missing.items()}
+        known["run"] = now["run"]
+    if new := {arm: of_kind[kind(arm)] for arm in wanted if arm not in known["seconds"]}:
+        known["seconds"] |= new
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(known, indent=1) + "\n")
     return known["seconds"]

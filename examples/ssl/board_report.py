@@ -74,11 +74,16 @@ def table(runs: Runs, budget: float) -> str:
     return report.markdown([*header, f"kNN: {best or 'ours'} over it", "linear: the same"], lines)
 
 
-def compare(runs: Runs, one: str, other: str, metric: str) -> str:
-    """How far ``one`` arm is over the ``other``, seed by seed; "-" where no seed has both."""
+def gains(runs: Runs, one: str, other: str, metric: str = "knn_backbone") -> list[float]:
+    """How far ``one`` arm is over the ``other``, for each seed that both have."""
     both = sorted(runs.get(one, {}).keys() & runs.get(other, {}).keys())
-    gains = [runs[one][s]["metrics"][metric] - runs[other][s]["metrics"][metric] for s in both]
-    return interval(gains) if gains else "-"
+    return [runs[one][s]["metrics"][metric] - runs[other][s]["metrics"][metric] for s in both]
+
+
+def compare(runs: Runs, one: str, other: str, metric: str) -> str:
+    """The same as mean and interval; "-" where no seed has both."""
+    found = gains(runs, one, other, metric)
+    return interval(found) if found else "-"
 
 
 def summary(rungs: dict[str, Runs]) -> str:
@@ -123,11 +128,8 @@ def plot(groups: dict[str, Runs], file: Path) -> None:
 
 def gain(runs: Runs, arms: Iterable[str]) -> float | None:
     """Of the best of ``arms``, mean kNN over ``none``, in points, on the seeds that both have."""
-    plain, found = runs.get("none", {}), []
-    for arm in arms:
-        both = plain.keys() & runs.get(arm, {}).keys()
-        found += [_mean({s: runs[arm][s] for s in both}) - _mean({s: plain[s] for s in both})] if both else []
-    return 100 * max(found) if found else None
+    means = [100 * statistics.mean(found) for arm in arms if (found := gains(runs, arm, "none"))]
+    return max(means, default=None)
 
 
 def ladder(rungs: dict[str, Runs], file: Path) -> None:
@@ -167,7 +169,9 @@ def write(results: Path) -> None:
                 fresh |= {rung: part} if title.startswith("fresh") else {}
         origins = [run["run"] for seeds in runs.values() for run in seeds.values()]
         facts = ("commit", "machine", "date")
-        parts.append("; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts) + ".")
+        said = "; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts)
+        dirty = any(origin["commit"].endswith("-dirty") for origin in origins)
+        parts.append(said + "." + dirty * " -dirty: the code differed from that commit, see the changes to the protocol.")
     if fresh:
         plot(fresh, results / "board.png")
         ladder({rung: fresh[rung] for rung in LADDER if rung in fresh}, results / "ladder.png")

@@ -171,7 +171,7 @@ def write(results: Path) -> None:
         facts = ("commit", "machine", "date")
         said = "; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts)
         dirty = any(origin["commit"].endswith("-dirty") for origin in origins)
-        parts.append(said + "." + dirty * " -dirty: the code differed from that commit, see the changes to the protocol.")
+        parts.append(said + "." + dirty * " -dirty: the code was not quite that commit, see the changes below.")
     if fresh:
         plot(fresh, results / "board.png")
         ladder({rung: fresh[rung] for rung in LADDER if rung in fresh}, results / "ladder.png")

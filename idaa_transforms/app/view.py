@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from .. import objectives
-from ..core.guard import Guard, judging
+from .._core.guard import Guard, frozen as judging
 from ..core.settings import DEFAULTS
 from ..measure.models import ModelError, named
-from ..transform import IDAATransform
+from ..transforms import IDAATransform
 from .models import Models
 from .pictures import SIZES
 

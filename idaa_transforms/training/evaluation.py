@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..autoencoders.conv import ConvVAE
 from ..autoencoders.protocol import latent_of
-from ..util.pictures import save_grid, save_lines
+from .._util.pictures import save_grid, save_lines
 
 
 def normalised(autoencoder: Any, images: Tensor) -> Tensor:

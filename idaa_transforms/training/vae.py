@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, distributed, nn
 
 from ..autoencoders.conv import ConvVAE
-from ..util.extras import require
-from ..util.precision import use_bfloat16
+from .._util.extras import require
+from .._util.precision import use_bfloat16
 from .augmentation import random_augmentation
 from .data import Images, batches
 from .evaluation import normalised, save_samples

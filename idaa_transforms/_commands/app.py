@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..util.extras import require
+from .._util.extras import require
 
 
 def app(args: argparse.Namespace) -> None:

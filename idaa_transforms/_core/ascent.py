@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
-Start = Literal["zero", "uniform"]
-Scale = Literal["latent", "posterior"]
 
 
 class Ball:
@@ -23,10 +21,8 @@ class Ball:
     def __init__(self, eps: float | Tensor, norm: Norm = "linf") -> None:
         self.eps, self.norm = eps, norm
 
-    def start(self, like: Tensor, how: Start = "zero", generator: torch.Generator | None = None) -> Tensor:
-        """Zero, or a point drawn uniformly from the ball. Shape, dtype and device of ``like`` (B, ...)."""
-        if how == "zero":
-            return torch.zeros_like(like)
+    def draw(self, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A point drawn uniformly from the ball, with the shape, dtype and device of ``like`` (B, ...)."""
         device = like.device if generator is None else generator.device
         drawn = torch.empty(like.shape, dtype=like.dtype, device=device)
         if self.norm == "linf":
@@ -49,11 +45,11 @@ class Ball:
     def shrunk(self, gradient: Tensor, gain: float) -> Ball:
         """The ball whose steepest step from zero raises the loss by ``gain`` to first order, and no larger than this.
 
-        The slope along that step is the dual norm of the gradient: its sum of absolute values for linf, its length for
-        l2. A row whose gradient is zero keeps its eps.
+        Along that step the loss rises by the dual norm of the gradient: its sum of absolute values for linf, its length
+        for l2. A row whose gradient is zero keeps its eps.
         """
-        slope = torch.linalg.vector_norm(gradient.flatten(1), ord=1 if self.norm == "linf" else 2, dim=1)
-        radius = torch.where(slope > 0, gain / slope, torch.inf)
+        rise = torch.linalg.vector_norm(gradient.flatten(1), ord=1 if self.norm == "linf" else 2, dim=1)
+        radius = torch.where(rise > 0, gain / rise, torch.inf)
         eps = self.eps.to(radius) if isinstance(self.eps, Tensor) else torch.full_like(radius, self.eps)
         return Ball(torch.minimum(radius, eps), self.norm)
 

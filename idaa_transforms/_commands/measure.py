@@ -74,7 +74,7 @@ def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     """What is measured: transform, images, closures, judge."""
     from .. import objectives
     from ..measure.identity import IdentityMeter
-    from ..transform import IDAATransform
+    from ..transforms import IDAATransform
 
     device = check_device(args.device)
     chosen: dict[str, Any] = {name: getattr(args, name) for name in ("eps", "norm", "scale", "steps")}

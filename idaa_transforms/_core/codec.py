@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
-from .protocol import Autoencoder, axes_of, latent_of
+from ..autoencoders.protocol import Autoencoder, axes_of, latent_of
 from .resample import resample
 
 Network = Callable[[Any, Tensor], Any]
@@ -36,78 +36,64 @@ def _kept(network: Network) -> Network:
     return lambda autoencoder, x: tree_map(torch.clone, network(autoencoder, x))
 
 
-def _outside_inference(autoencoder: nn.Module) -> nn.Module:
-    """``autoencoder`` with copies of the tensors that inference mode made, which autograd refuses, put in place."""
-    for module in autoencoder.modules():
-        for held in (module._parameters, module._buffers):
-            for name, tensor in cast(dict[str, Any], held).items():
-                if tensor is not None and tensor.is_inference():
-                    held[name] = nn.Parameter(tensor.clone()) if isinstance(tensor, nn.Parameter) else tensor.clone()
-    return autoencoder
-
-
-def device_of(autoencoder: Any) -> torch.device:
-    """Where its weights are or, if it has none, where new tensors go; the CPU where that is the meta device."""
-    weight = next(autoencoder.parameters(), None)
-    device = torch.get_default_device() if weight is None else weight.device
-    return torch.device("cpu") if weight is None and device.type == "meta" else device
-
-
-class Codec(nn.Module):
+class Codec:
     """A frozen autoencoder that takes and gives images in the caller's own space, and at the caller's own size.
 
     Where x has another size than the autoencoder's ``image_size``, E sees it resampled, and what D gives is resampled
     to x: an autoencoder like any other, that leaves all fine detail to the residual.
+
+    It is no nn.Module, so that the autoencoder is no part of the model that a transform may be a part of: it is not in
+    state_dict, parameters() or modules(), nothing trains it, and apply, train and to_empty pass it by.
 
     Args:
         autoencoder: frozen here, for good, and in eval mode.
         mean, std: per channel, what the caller's images are normalised by; None for images in [0, 1].
     """
 
-    _scale: Tensor
-    _shift: Tensor
-    _ours: Tensor
-
     @torch.inference_mode(False)
     def __init__(self, autoencoder: Autoencoder, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-        super().__init__()
         if not (isinstance(autoencoder, nn.Module) and isinstance(autoencoder, Autoencoder)):
             raise TypeError(
                 f"autoencoder is a {type(autoencoder).__name__}; it must be an nn.Module with encode, decode, "
                 "mean, std and latent_scale. For weights by name use IDAATransform.from_pretrained"
             )
-        self.autoencoder = _outside_inference(autoencoder).requires_grad_(False).eval()
+        self.autoencoder: Any = autoencoder.requires_grad_(False).eval()
+        self.mean, self.std = mean, std
         self.axes = axes_of(autoencoder)  # 2 of images, 1 of signals: they come after the channels
         self._mean: Network = _mean
         self._posterior: Network = _posterior
         self._image: Network = _image
+        weight = next(autoencoder.parameters(), None)
+        self.device = torch.get_default_device() if weight is None else weight.device
         channels = len(autoencoder.mean) or len(mean or ())  # an autoencoder without any takes what there is
         if mean and len(mean) != channels:
             raise ValueError(f"mean={mean} and std={std} must have one number for each of the {channels} channels")
-        # x * scale + shift is what the autoencoder takes. Buffers, because making them at each call would wait for the
-        # device; not persistent, because they follow from the arguments. They belong where the weights are.
+        # x * scale + shift is what the autoencoder takes. Kept on the device, where making them would wait for it.
         exact = partial(torch.tensor, dtype=torch.float64, device="cpu")
         ours = exact([mean or [0.0] * channels, std or [1.0] * channels])
         theirs = exact([[0.0] * channels, [1.0] * channels])
         if len(autoencoder.mean):
             theirs = exact([list(autoencoder.mean), list(autoencoder.std)])
-        self._same, self._normalised = torch.equal(ours, theirs), mean is not None
-        shift = (ours[0] - theirs[0]) / theirs[1]
-        for name, values in (("_scale", ours[1] / theirs[1]), ("_shift", shift), ("_ours", ours)):
-            values = values.float().view(*values.shape, *[1] * self.axes).to(device_of(autoencoder))
-            self.register_buffer(name, values, persistent=False)
+        self._same = torch.equal(ours, theirs)
+        values = torch.cat([ours, (ours[1:] / theirs[1:]), (ours[:1] - theirs[:1]) / theirs[1:]]).float()
+        self._statistics = values.view(4, channels, *[1] * self.axes).to(self.device)  # mean, std, scale, shift
+
+    def to(self, device: torch.device, dtype: torch.dtype | None) -> None:
+        """Move the autoencoder, and cast it where ``dtype`` is given."""
+        self.autoencoder.to(device, dtype)
+        self.device, self._statistics = device, self._statistics.to(device)
 
     def from_unit(self, values: tuple[float, float]) -> tuple[float | Tensor, float | Tensor]:
         """``values`` of images in [0, 1], in the caller's space: numbers, or tensors (C, 1, 1), of signals (C, 1)."""
-        if not self._normalised:
+        if self.mean is None:
             return values
-        low, high = ((value - self._ours[0]) / self._ours[1] for value in values)
-        return low, high
+        mean, std = self._statistics[:2]
+        return (values[0] - mean) / std, (values[1] - mean) / std
 
     def compile(self, **options: Any) -> None:
         """Compile ``encode`` and ``decode`` of the autoencoder, each as one graph for batches of any size.
 
-        A copy of this module, or one that is loaded from a pickle, is not compiled.
+        A copy, or one that is loaded from a pickle, is not compiled.
 
         Args:
             options: of ``torch.compile``, before our own: ``fullgraph=True, dynamic=True`` and, where torch has it,
@@ -121,7 +107,7 @@ class Codec(nn.Module):
         self._mean, self._posterior, self._image = networks
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_mean": _mean, "_posterior": _posterior, "_image": _image}
+        return self.__dict__ | {"_mean": _mean, "_posterior": _posterior, "_image": _image}
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -138,8 +124,8 @@ class Codec(nn.Module):
         encoded = self._encode(x, self._posterior)
         if not hasattr(encoded, "log_variance"):
             raise ValueError(
-                f"scale='posterior' needs an autoencoder whose encode gives a posterior with mean and log_variance; "
-                f"that of {type(self.autoencoder).__name__} gives a {type(encoded).__name__}: use scale='latent'"
+                f"eps_unit='posterior' needs an autoencoder whose encode gives a posterior with mean and log_variance; "
+                f"that of {type(self.autoencoder).__name__} gives a {type(encoded).__name__}: use eps_unit='latent'"
             )
         mean, sd = encoded.mean, torch.exp(0.5 * encoded.log_variance)
         batch = x.shape[: -1 - self.axes]
@@ -149,9 +135,12 @@ class Codec(nn.Module):
         if self.autoencoder.training:  # it is somebody else's module as well, and that went into train mode
             self.autoencoder.eval()
         with torch.autocast(x.device.type, enabled=False):
-            x = resample(x.flatten(0, -2 - self.axes), self._size(x.shape))
+            size, x = self._size(x.shape), x.flatten(0, -2 - self.axes)
+            if size != x.shape[-self.axes :]:
+                x = resample(x, size)
             if not self._same:
-                x = torch.addcmul(self._shift, x.to(torch.promote_types(x.dtype, torch.float32)), self._scale)
+                _, _, scale, shift = self._statistics
+                x = torch.addcmul(shift, x.to(torch.promote_types(x.dtype, torch.float32)), scale)
             x = x.to(self.dtype or x.dtype)
             padding = [-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-self.axes :]]
             if any(padding):  # functional.pad begins with the last axis
@@ -164,8 +153,11 @@ class Codec(nn.Module):
 
     def lift(self, image: Tensor, shape: Sequence[int], adjoint: bool = False) -> Tensor:
         """What the autoencoder gives, at the size of ``shape``; or, by ``adjoint``, a gradient the way back."""
+        size = self._size(shape) if adjoint else tuple(shape[-self.axes :])
+        if size == image.shape[-self.axes :]:
+            return image
         with torch.autocast(image.device.type, enabled=False):
-            return resample(image, self._size(shape) if adjoint else shape[-self.axes :], adjoint)
+            return resample(image, size, adjoint)
 
     def decode_small(self, z: Tensor, shape: Sequence[int]) -> Tensor:
         """As :meth:`decode`, at the size that the autoencoder gives."""
@@ -174,9 +166,11 @@ class Codec(nn.Module):
             image = self._image(self.autoencoder, z.to(self.dtype or z.dtype).flatten(0, batch - 1))
             image = image.to(torch.promote_types(image.dtype, torch.float32))
             image = image[(..., *(slice(n) for n in self._size(shape)))]
-            image = image if self._same else (image - self._shift) / self._scale
+            if not self._same:
+                _, _, scale, shift = self._statistics
+                image = (image - shift) / scale
             return image.unflatten(0, z.shape[:batch])
 
-    def _size(self, shape: Sequence[int]) -> Sequence[int]:
+    def _size(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The size at which the autoencoder sees images of ``shape``."""
-        return getattr(self.autoencoder, "image_size", None) or shape[-self.axes :]
+        return tuple(getattr(self.autoencoder, "image_size", None) or shape[-self.axes :])

@@ -14,15 +14,18 @@ Only tensors and callables go in. x may be images, signals or anything else with
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .ascent import Ball, Norm, Start
-from .direction import INFERENCE, NO_PATH, ClosureError, check_loss
+from ._core.ascent import Ball, Norm
+from ._core.checks import INFERENCE, NO_PATH, ClosureError, check_loss
+from .preserve import find_modules
 
 Loss = Callable[[Tensor], Tensor]
 Network = Callable[[Tensor], Any]
@@ -69,14 +72,41 @@ class Split(NamedTuple):
         return self._replace(x=self.x[rows], latent=self.latent[rows], unit=unit, decoded=self.decoded[rows])
 
 
-class Views(NamedTuple):
-    """What :func:`idaa` found, detached and with the batch first."""
+@dataclass(frozen=True)
+class Views:
+    """What :func:`idaa` found; tensors are detached and have the batch first.
 
-    views: Tensor  # x' = R + U(D(z + unit * delta)), like x
-    delta: Tensor  # the step, ||delta||_p <= eps
+    Attributes:
+        views: x' = R + U(D(z + unit * delta)), like x.
+        delta: the step in the latent, ||delta||_p <= eps.
+        latent: z = E(x).
+        reconstruction, residual: G and R = x - G, at the size of x.
+        gradient: of the loss, with respect to the first view that it saw.
+        loss: of that view, as the closure returned it; None where a gradient was given.
+        finite: (B,), False where no finite direction was found, and the row of views is x.
+    """
+
+    views: Tensor
+    delta: Tensor
     split: Split
-    gradient: Tensor  # of the loss, with respect to the first view it saw
-    finite: Tensor  # (B,), False where no finite direction was found and the row of views is x
+    gradient: Tensor
+    loss: Tensor | None
+    finite: Tensor
+
+    @property
+    def latent(self) -> Tensor:
+        """z = E(x)."""
+        return self.split.latent
+
+    @property
+    def reconstruction(self) -> Tensor:
+        """G(x) = D(E(x)), at the size of x."""
+        return self.split.reconstruction
+
+    @property
+    def residual(self) -> Tensor:
+        """R(x) = x - G(x)."""
+        return self.split.residual
 
 
 @torch.inference_mode(False)
@@ -92,16 +122,17 @@ def idaa(
     norm: Norm = "linf",
     steps: int = 1,
     step_size: float | Tensor | None = None,
-    start: Start = "zero",
+    random_start: bool = False,
     clip: Clip = None,
     target_gain: float | None = None,
     generator: torch.Generator | None = None,
     chunk_size: int | None = None,
     lift: tuple[Linear, Linear] | None = None,
+    place: Linear | None = None,
 ) -> Views:
     """Views of ``x`` (B, ...) that raise a loss and keep what the autoencoder cannot encode.
 
-    Costs ``encode`` once, ``decode`` ``steps + 1`` times and ``steps`` passes back through it to the latent (a uniform
+    Costs ``encode`` once, ``decode`` ``steps + 1`` times and ``steps`` passes back through it to the latent (a random
     start adds one ``decode``), and per step the loss forward and back to its input. From a zero start the first view is
     x itself: where the gradient of the loss at x is known already, ``grad`` replaces every pass of the loss.
 
@@ -114,7 +145,7 @@ def idaa(
         eps: radius of delta in its unit, by default the latent's own numbers; a float or (B,).
         norm: ``"linf"`` or ``"l2"``: which norm of delta eps bounds.
         step_size: length of a step, a float or (B,). Default: ``min(1, 2.5 / steps) * eps`` (Madry et al., 2018).
-        start: ``"zero"``, as in the paper, or ``"uniform"``, a random point of the ball.
+        random_start: start at a random point of the ball instead of at zero, as the paper does.
         clip: range to clamp views to: numbers, or tensors that broadcast to x. The gradient passes as if it were not
             there.
         target_gain: raise the loss of a row by about this much instead of by all that eps allows: from the first
@@ -123,10 +154,20 @@ def idaa(
         chunk_size: how many rows ``encode`` and ``decode`` see at once; bounds their memory, for one more ``decode``
             a step.
         lift: where ``decode`` gives images of another size than x: the linear map U from these to the size of x, and
-            its adjoint. Each gives a new tensor.
+            its adjoint.
+        place: where x is a part of a batch: puts views of x in their places, and ``loss_fn`` sees the whole batch.
+
+    Raises:
+        TypeError: unless one of loss_fn and grad is given.
+        ValueError: for steps below 1, or a target_gain from a random start.
+        ClosureError: for a loss that is no tensor of shape () or (B,), or does not depend on the views.
     """
     if (loss_fn is None) == (grad is None):
         raise TypeError("idaa takes one of loss_fn and grad")
+    if steps < 1:
+        raise ValueError(f"steps={steps!r} must be a whole number of at least 1")
+    if target_gain is not None and random_start:
+        raise ValueError("target_gain counts from the image itself, where a random_start does not begin; use one")
     x = outside_inference(x)
     encode, decode = in_chunks(encode, chunk_size), in_chunks(decode, chunk_size)
     up, back = lift or (_same, _same)
@@ -135,50 +176,69 @@ def idaa(
     encoded = encode(x)
     latent, unit = encoded if isinstance(encoded, tuple) else (encoded, torch.ones((), device=x.device))
     latent = latent.to(torch.promote_types(latent.dtype, torch.float32))
-    delta = ball.start(latent, start, generator)
+    delta = ball.draw(latent, generator) if random_start else torch.zeros_like(latent)
     finite = torch.ones(len(x), dtype=torch.bool, device=x.device)
-    gradient, slope = grad, None if grad is None else back(grad)
+    gradient, first, first_loss = grad, grad, None
     for step in range(steps):
         with torch.enable_grad():
             image = decode(latent + unit * delta.requires_grad_())
         if step == 0:
-            decoded = image.detach() if start == "zero" else decode(latent)
+            decoded = decode(latent) if random_start else image.detach()
             split = Split(x, decode, up, latent, unit, decoded, clip)
         if loss_fn is not None:  # at x itself, where the first step starts from zero
-            here = clamped(x, clip).to(x.dtype) if step == 0 and start == "zero" else split.compose(image.detach())
-            gradient = input_gradient(loss_fn, here)
-            slope = back(gradient)
-        if step == 0:
-            first = gradient
-        (direction,) = torch.autograd.grad(image, delta, slope.to(image))  # type: ignore[union-attr]
+            here = split.compose(image.detach()) if step or random_start else clamped(x, clip).to(x.dtype)
+            gradient, loss = input_gradient(loss_fn, here, place)
+            first, first_loss = (gradient, loss) if step == 0 else (first, first_loss)
+        (direction,) = torch.autograd.grad(image, delta, back(gradient).to(image))  # type: ignore[arg-type]
         finite &= direction.isfinite().flatten(1).all(1)
         direction = _where(finite, direction, torch.zeros_like(direction))
         if step == 0 and target_gain is not None:
             ball = ball.shrunk(direction, target_gain)
         delta = ball.step(delta.detach(), direction, min(1, 2.5 / steps) * ball.eps if step_size is None else step_size)
     views = _where(finite, split.view(delta), x)
-    return Views(views, delta, split, first, finite)  # type: ignore[arg-type]
+    return Views(views, delta, split, first, first_loss, finite)  # type: ignore[arg-type]
 
 
-def input_gradient(loss_fn: Loss, view: Tensor) -> Tensor:
-    """The gradient of ``loss_fn(view)`` with respect to ``view``. No gradient of a parameter is computed, except by a
-    model under reentrant checkpointing, which knows no other way back."""
+def input_gradient(loss_fn: Loss, view: Tensor, place: Linear | None = None) -> tuple[Tensor, Tensor]:
+    """The gradient of ``loss_fn(view)`` with respect to ``view``, and the loss. No parameter gets a gradient."""
     gradient: Tensor | None
     with torch.enable_grad():
         leaf = view.detach().requires_grad_()
+
+        def forward() -> Tensor:
+            seen = leaf.clone() if place is None else place(leaf)  # a copy and no leaf: it may be written to
+            return check_loss(loss_fn(seen), len(seen))
+
         try:
-            loss = check_loss(loss_fn(leaf.clone()), view)  # a copy and no leaf: it may be written to
+            loss = forward()
             (gradient,) = torch.autograd.grad(loss.sum(), leaf, allow_unused=True)
         except RuntimeError as error:
             if "inference tensor" in str(error).lower():
                 raise ClosureError(INFERENCE) from error
             if "checkpoint" not in str(error).lower():
                 raise
-            loss_fn(leaf.clone()).sum().backward()
+            with _no_parameter_wants_a_gradient(loss_fn):  # reentrant checkpoints know no way back but .backward()
+                loss = forward()
+                loss.sum().backward()
             gradient = leaf.grad
     if gradient is None:
         raise ClosureError(NO_PATH)
-    return gradient
+    return gradient, loss.detach()
+
+
+@contextmanager
+def _no_parameter_wants_a_gradient(loss_fn: Loss) -> Iterator[None]:
+    """So that an optimiser that steps in the backward pass does not."""
+    modules, captured = find_modules(loss_fn)
+    candidates = [p for module in modules for p in module._parameters.values()] + list(captured.values())
+    wanted = [p for p in candidates if p is not None and p.requires_grad and p.is_leaf]
+    try:
+        for p in wanted:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in wanted:
+            p.requires_grad_(True)
 
 
 def clamped(view: Tensor, clip: Clip) -> Tensor:

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 
-def same_draw(augmentation: Callable[..., Any], generator: torch.Generator | None = None) -> Callable[..., Any]:
+def fixed_randomness(augmentation: Callable[..., Any], generator: torch.Generator | None = None) -> Callable[..., Any]:
     """``augmentation`` with one random draw: each call of what is returned repeats it.
 
     For random augmentation *inside* the closure, between the attack and the model. The attack then raises the loss of
     the augmented view, by a gradient through the augmentation, and the final view gets the draw that the attack saw:
 
-        crop = same_draw(random)
+        crop = fixed_randomness(random)
         hard = aug(x, loss_fn=lambda v: nce(model(crop(v))))
         loss = nce(model(crop(hard)))
 

@@ -40,7 +40,7 @@ class DualBatchNorm(nn.Module):
             RuntimeError: where activation checkpointing runs a part of the model again outside of its block.
         """
         if not torch.compiler.is_compiling():
-            again = torch._C._current_autograd_node() is not None  # type: ignore[attr-defined]
+            again = torch._C._current_autograd_node() is not None
             if again and (not self._in_block or not self._in_block[-1]):
                 raise RuntimeError(
                     "activation checkpointing runs dual batch norm again outside of the `with branch` block of its "

@@ -1,8 +1,8 @@
 """Ready closures: what to raise, for the usual methods. Each returns a ``loss_fn(views)`` for a transform.
 
 ``embed`` is the model up to its projector. An anchor is an embedding that is made once, outside, and held fixed: of the
-*other* view of the image unless said otherwise. At the start of an attack the view is the image itself, so a loss
-has no gradient from its distance to an anchor of the very same image; each docstring says where the gradient comes from.
+*other* view of the image unless said otherwise. At the start of an attack the view is the image itself, so that its
+distance to an anchor of the very same image gives no gradient; each docstring says where the gradient comes from.
 
 Anchors, labels, keys and codes may also come from a block of ``torch.inference_mode``, as in Lightning's validation.
 """

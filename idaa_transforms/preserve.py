@@ -9,9 +9,9 @@ copies of its state:
   train or eval mode;
 * of its parameters ``.grad``, ``requires_grad`` and attributes.
 
-Afterwards the originals are back, the very same objects, also when the closure raises. Nothing else is touched: the
-values of parameters, random numbers, and whatever is no module (trainers, meters, loggers, tensors of one's own) are the
-user's. Parameters and captured tensors that changed all the same are named in a :class:`ClosureMutationWarning`.
+Afterwards the originals are back, the very same objects, also when the closure raises. Nothing else is touched: not
+the values of parameters, not random numbers, and nothing that is no module (trainers, meters, loggers, tensors of your
+own). Parameters and captured tensors that the closure changed are named in a :class:`ClosureMutationWarning`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def preserve_state(*held: nn.Module | Callable[..., Any]) -> Iterator[Callable[[
     strangers: list[Tensor] = []
 
     def check(loss: Tensor) -> Tensor:
-        if not strangers:
+        if isinstance(loss, Tensor) and not strangers:
             known = set(map(id, watched))
             strangers.extend(_unknown_parameters(loss, known, captured.values()))
         return loss
@@ -154,7 +154,7 @@ def _parts(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
         yield from getattr(thing, "__dict__", {}).items()
         slots = [slot for cls in type(thing).__mro__ for slot in getattr(cls, "__slots__", ())]
         yield from ((slot, getattr(thing, slot, None)) for slot in slots)
-        if isinstance(call := getattr(type(thing), "__call__", None), types.FunctionType):
+        if isinstance(call := vars(type(thing)).get("__call__"), types.FunctionType):
             yield name, call
 
 
@@ -166,7 +166,7 @@ def _global_names(code: types.CodeType) -> tuple[str, ...]:
 
 def _is_lazy(module: nn.Module) -> bool:
     """Whether its first forward pass has still to make its parameters, which stay."""
-    return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()  # type: ignore[misc]
+    return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()
 
 
 def _is_plain(value: Any) -> bool:

@@ -121,15 +121,18 @@ class AdversarialTransform(Bindable, v2.Transform):
             TypeError, ValueError: for images, eps or gradients of the wrong kind.
             ClosureError: for a closure that gives no direction. A gradient of zero is a ``ZeroGradientWarning``.
         """
-        if len(inputs) == 1 and type(inputs[0]) is Tensor and not isinstance(loss_fn, list | tuple):
-            return self._views(inputs[0], loss_fn, grad, eps, generator)
+        if loss_fn is None and grad is None:
+            loss_fn = self._bound_loss()
+        several = isinstance(loss_fn, list | tuple) or isinstance(grad, list | tuple)
+        if len(inputs) == 1 and type(inputs[0]) is Tensor and not several:  # the usual call, the short way
+            return self._views(inputs[0], loss_fn, grad, eps, generator)  # type: ignore[arg-type]
         flat, spec = tree_flatten(inputs if len(inputs) > 1 else inputs[0])
         images = [i for i, leaf in enumerate(flat) if isinstance(leaf, tv_tensors.Image | tv_tensors.Video | PILImage)]
         images = images or [i for i, leaf in enumerate(flat) if isinstance(leaf, Tensor)][:1]
         if not images and (loss_fn is not None or grad is not None):
             raise TypeError(
-                f"there are no images in {', '.join(type(leaf).__name__ for leaf in flat) or 'the inputs'}; pass a float "
-                "tensor (B, C, H, W): torch.from_numpy(array), or torch.stack(list of tensors)"
+                f"there are no images in {', '.join(type(leaf).__name__ for leaf in flat) or 'the inputs'}; pass a "
+                "float tensor (B, C, H, W): torch.from_numpy(array), or torch.stack(list of tensors)"
             )
         losses, grads = _one_each("loss_fn", loss_fn, len(images)), _one_each("grad", grad, len(images))
         for i, own_loss, own_grad in zip(images, losses, grads, strict=True):
@@ -161,7 +164,8 @@ class AdversarialTransform(Bindable, v2.Transform):
             eps: float | Tensor | None = None,
             generator: torch.Generator | None = None,
         ) -> Any: ...
-        def __call__(self, *inputs: Any, **kwargs: Any) -> Any: ...
+        def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+            """As :meth:`forward`."""
 
     def explain(
         self,
@@ -175,7 +179,9 @@ class AdversarialTransform(Bindable, v2.Transform):
 
         With ``grad``, the loss is the product with it, (B,).
         """
-        loss_fn, read = self._check(x, loss_fn, grad)
+        if loss_fn is None and grad is None:
+            loss_fn = self._bound_loss()
+        read = self._check(x, loss_fn, grad)
         found = self._attack(x, loss_fn, grad, self._radius(eps, len(x), read), generator, None, read)
 
         def measure(views: Tensor) -> Tensor:
@@ -197,17 +203,15 @@ class AdversarialTransform(Bindable, v2.Transform):
         ``mode="reduce-overhead"`` for CUDA graphs."""
         self._codec.compile(**options)
 
-    def _check(self, x: Any, loss_fn: Any, grad: Any) -> tuple[Loss | None, bool]:
-        """Check what came in. Returns the closure, which may be a bound one, and whether values are read."""
+    def _check(self, x: Any, loss_fn: Any, grad: Any) -> bool:
+        """Check what came in. Returns whether values are read."""
         codec = self._codec
-        if loss_fn is None and grad is None:
-            loss_fn = self._bound_loss()
         checks.check_images(x, codec.axes, codec.device, getattr(codec.autoencoder, "channels", None), codec.mean)
         checks.check_source(loss_fn, grad, x)
         read = checks.reads_values(x.device, self._calls) and x.numel() > 0
         if read:
             checks.check_range(x, codec.mean, codec.std, codec.axes)
-        return loss_fn, read
+        return read
 
     def _radius(self, eps: float | Tensor | None, batch: int, read: bool) -> float | Tensor:
         return self.eps if eps is None else checks.check_eps(eps, batch, read)
@@ -223,7 +227,7 @@ class AdversarialTransform(Bindable, v2.Transform):
         rows: Tensor | None = None,
     ) -> Tensor:
         """Views of the images of ``x`` at ``rows`` or, where none are given, of each with probability p."""
-        loss_fn, read = self._check(x, loss_fn, grad)
+        read = self._check(x, loss_fn, grad)
         radius, x = self._radius(eps, len(x), read), outside_inference(x)
         if rows is None and self.p < 1:  # drawn on the host, where their number is known without waiting for the device
             device = None if generator is None else generator.device
@@ -391,6 +395,7 @@ class IDAATransform(AdversarialTransform):
         )
 
     @classmethod
+    @torch.inference_mode(False)
     def from_pretrained(
         cls,
         name: str | os.PathLike[str],
@@ -532,6 +537,7 @@ def _default_eps(
     belongs_to: tuple[str, str] = ("linf", "latent"),
 ) -> float:
     """``eps``, or the default where norm and unit are those it belongs to."""
+    CHECKS["norm"]("norm", norm), CHECKS["eps_unit"]("eps_unit", unit)
     if eps is not None:
         return eps
     if (norm, unit) != belongs_to:

@@ -8,7 +8,7 @@ import torch
 from conftest import Encoder
 from torch import nn
 
-from idaa_transforms import ClosureMutationWarning, IDAATransform, untouched
+from idaa_transforms import ClosureMutationWarning, IDAATransform, preserve_state
 
 
 def snapshot(model):
@@ -201,7 +201,7 @@ def test_strict_is_silent_where_nothing_changed(x, vae, loss_fn):
 def test_untouched_alone_as_a_context(x):
     model = Encoder().train()
     before = snapshot(model)
-    with untouched(model):
+    with preserve_state(model):
         cross_entropy(model, x).backward()
         model.eval()
     assert_same(before, snapshot(model))

@@ -17,7 +17,7 @@ class ClosureError(ValueError):
 
 
 class ZeroGradientWarning(UserWarning):
-    """The loss has no gradient at the views, so the views are no harder than the images."""
+    """The loss has no usable gradient at some of the views, so that these are no harder than the images."""
 
 
 NO_PATH = (
@@ -69,9 +69,7 @@ def check_eps(eps: Any, batch: int, read_values: bool) -> float | Tensor:
     return check_radius("eps", eps.item() if isinstance(eps, Tensor) and eps.is_floating_point() else eps)
 
 
-def check_images(
-    x: Any, axes: int, device: torch.device, channels: int | None, mean: Sequence[float] | None
-) -> None:
+def check_images(x: Any, axes: int, device: torch.device, channels: int | None, mean: Sequence[float] | None) -> None:
     """The structure of a batch of images, or signals of one axis: type, dtype, dimensions, device, channels."""
     shape = "(B, C, H, W)" if axes == 2 else "(B, C, L)"
     if not isinstance(x, Tensor):
@@ -183,21 +181,25 @@ def check_loss(loss: object, batch: int) -> Tensor:
 
 
 def check_gradient(gradient: Tensor, loss: Tensor | None) -> None:
-    """The values of the first gradient and loss: an error where one is not finite, a warning where all of the gradient
-    of some image is zero. Reads values.
+    """The values of the first gradient and loss: an error where the loss or every image's gradient is not finite, a
+    warning where that of some image is not, or is zero. Reads values.
 
     A loss at its maximum over the views, such as the cosine of a view with the embedding of the very same image, has
     not quite a gradient of zero but one of rounding errors, whose sign is noise: that is warned of too.
     """
     if loss is not None and not bool(loss.isfinite().all()):
-        count = f"{loss.item()}" if loss.numel() == 1 else f"NaN or infinite values for {int((~loss.isfinite()).sum())} images"
-        raise ClosureError(f"loss_fn returned {count}; look for log(0), 0/0 or an overflow in half precision")
+        bad = int((~loss.isfinite()).sum())
+        found = f"{loss.item()}" if loss.numel() == 1 else f"NaN or infinite values for {bad} images"
+        raise ClosureError(f"loss_fn returned {found}; look for log(0), 0/0 or an overflow in half precision")
     largest = gradient.flatten(1).abs().amax(1)
-    if bad := int((~largest.isfinite()).sum()):
-        raise ClosureError(
-            f"the gradient is NaN or infinite in {bad} of {len(gradient)} images; look for sqrt(0), a norm of zero, or "
-            "an overflow in half precision"
-        )
+    finite = largest.isfinite()
+    if not bool(finite.all()):
+        cure = "look for sqrt(0), a norm of zero, or an overflow in half precision"
+        if not bool(finite.any()):
+            raise ClosureError(f"the gradient is NaN or infinite in all of {len(gradient)} images; {cure}")
+        message = "the gradient is NaN or infinite in some images, which come back as they are"
+        warnings.warn(f"{message}; {cure}", ZeroGradientWarning, stacklevel=4)
+        return
     zero = int((largest == 0).sum())
     if loss is None:
         all_zero = zero == len(gradient)

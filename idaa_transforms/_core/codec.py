@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_map
 from ..autoencoders.protocol import Autoencoder, axes_of, latent_of
 from .resample import resample
 
+Statistics = tuple[float, ...] | None
 Network = Callable[[Any, Tensor], Any]
 _COMPILE = inspect.signature(torch.compile).parameters
 
@@ -51,7 +52,7 @@ class Codec:
     """
 
     @torch.inference_mode(False)
-    def __init__(self, autoencoder: Autoencoder, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    def __init__(self, autoencoder: Autoencoder, mean: Statistics, std: Statistics) -> None:
         if not (isinstance(autoencoder, nn.Module) and isinstance(autoencoder, Autoencoder)):
             raise TypeError(
                 f"autoencoder is a {type(autoencoder).__name__}; it must be an nn.Module with encode, decode, "

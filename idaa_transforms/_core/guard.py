@@ -29,9 +29,9 @@ def frozen(reference: Reference) -> Iterator[Reference]:
 class Guard:
     """Keep a view where a reference model says that it still shows its image.
 
-    That is where the cosine of ``reference(x)`` and ``reference(view)`` is at least ``min_similarity``. Where it is not,
-    delta is halved, for that row alone, up to ``halvings`` times; a row that never passes comes back as x. Reading which
-    rows failed makes the host wait for the device, once a round.
+    It says so where the cosine of ``reference(x)`` and ``reference(view)`` is at least ``min_similarity``. Elsewhere
+    delta is halved, for that row alone, up to ``halvings`` times; a row that never passes comes back as x. Reading
+    which rows failed makes the host wait for the device, once a round.
 
     Args:
         reference: images as the transform takes them to features or logits (B, D). It stays the caller's: in eval mode
@@ -42,7 +42,9 @@ class Guard:
 
     def __init__(self, reference: Reference, min_similarity: float, halvings: int = 3) -> None:
         if not callable(reference):
-            raise TypeError(f"reference is a {type(reference).__name__}; it must be a callable: images to features (B, D)")
+            raise TypeError(
+                f"reference is a {type(reference).__name__}; it must be a callable: images to features (B, D)"
+            )
         if not is_number(min_similarity) or not -1 <= min_similarity <= 1:
             raise ValueError(f"min_similarity={min_similarity!r} is a cosine; it must lie in [-1, 1]")
         if type(halvings) is not int or halvings < 0:

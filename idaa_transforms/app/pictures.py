@@ -9,9 +9,9 @@ from typing import NamedTuple
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
+from .._util.sample import CLASSES, LABELS, cifar10_sample
 from ..training.pictures import read_header, read_picture
 from ..training.reading import middle_square
-from .._util.sample import CLASSES, LABELS, cifar10_sample
 
 SIZES = (32, 64, 128, 224)
 """Height and width that a picture is shown and changed at."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .. import objectives
-from .._core.guard import Guard, frozen as judging
-from ..core.settings import DEFAULTS
+from .._core.guard import Guard
+from .._core.guard import frozen as judging
 from ..measure.models import ModelError, named
 from ..transforms import IDAATransform
 from .models import Models
@@ -56,7 +56,7 @@ class Setup:
         """Settings of the transform but for the guard: eps, what is not as the package has it, and what would not be
         as chosen since ``saved`` with the weights is something else."""
         chosen = {name: getattr(self, name) for name in ("eps", "norm", "steps", "scale", "target_gain")} | FIXED
-        return {n: v for n, v in chosen.items() if n == "eps" or v != saved.get(n, DEFAULTS[n])}
+        return {n: v for n, v in chosen.items() if n == "eps" or v != saved.get(n, getattr(IDAATransform, n, None))}
 
 
 class Opinion(NamedTuple):

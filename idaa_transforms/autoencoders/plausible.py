@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from .._util.sample import cifar10_sample
 from .._core.codec import Codec
+from .._util.sample import cifar10_sample
 from .protocol import Autoencoder
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from ..autoencoders import ConvVAE
 from .._core.settings import check_settings
 from .._util.files import write_json, write_whole
+from ..autoencoders import ConvVAE
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

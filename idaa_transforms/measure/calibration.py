@@ -12,12 +12,12 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from ..transforms import AdversarialTransform as Attack
-from ..functional import Loss
 from .._core.guard import Reference as Judge
-from ..hub.folder import recommend
 from .._util.extras import require
 from .._util.provenance import provenance
+from ..functional import Loss
+from ..hub.folder import recommend
+from ..transforms import AdversarialTransform as Attack
 from .confidence import MARGIN, images_needed, wilson
 from .identity import SHARES, IdentityMeter, mean_colour
 

@@ -10,15 +10,15 @@ from string import Template
 import torch
 from torch import Tensor
 
-from ..autoencoders.conv import ConvVAE
 from .._core.resample import resample
+from .._util.extras import require
+from .._util.files import write_whole
+from .._util.provenance import provenance
+from ..autoencoders.conv import ConvVAE
 from ..functional import Loss
 from ..training.augmentation import ssl_augmentation
 from ..training.evaluation import theorem_terms
 from ..transforms import CLAETransform, IDAATransform
-from .._util.extras import require
-from .._util.files import write_whole
-from .._util.provenance import provenance
 from .calibration import Calibration, calibrate, even
 from .confidence import images_needed
 from .figures import curves, strips

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from .. import hub
-from ..autoencoders import ConvVAE
-from ..autoencoders.conv import authors_beta
 from .._util.files import write_whole
 from .._util.provenance import provenance
 from .._util.sample import cifar10_sample
+from ..autoencoders import ConvVAE
+from ..autoencoders.conv import authors_beta
 from .data import Images
 from .evaluation import evaluate_vae, save_samples, theorem_terms
 from .vae import Recipe

@@ -26,7 +26,14 @@ def radius(delta, norm):
     seed=st.integers(0, 2**31),
 )
 @example(
-    norm="l2", dtype=torch.float32, random_start=False, steps=1, size=1.0, eps=6.468737322078728e-21, scale=1e-30, seed=0
+    norm="l2",
+    dtype=torch.float32,
+    random_start=False,
+    steps=1,
+    size=1.0,
+    eps=6.468737322078728e-21,
+    scale=1e-30,
+    seed=0,
 )
 @example(norm="l2", dtype=torch.float32, random_start=True, steps=3, size=1.0, eps=1e-40, scale=1.0, seed=0)
 def test_delta_never_leaves_the_ball(norm, dtype, start, steps, size, eps, scale, seed):

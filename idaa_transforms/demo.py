@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from ._util.extras import require
 from ._util.pictures import save_grid
-from ._util.sample import cifar10_sample
+from .sample import cifar10_sample
 from .losses import nt_xent
 from .transforms import CLAETransform, Explanation, IDAATransform
 

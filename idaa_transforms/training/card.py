@@ -10,7 +10,7 @@ import torch
 from .. import hub
 from .._util.files import write_whole
 from .._util.provenance import provenance
-from .._util.sample import cifar10_sample
+from ..sample import cifar10_sample
 from ..autoencoders import ConvVAE
 from ..autoencoders.conv import authors_beta
 from .data import Images

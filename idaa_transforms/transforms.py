@@ -158,7 +158,21 @@ class AdversarialTransform(Bindable, v2.Transform):
         @overload
         def __call__(
             self,
-            *inputs: Any,
+            x: Any,
+            y: Any,
+            /,
+            *more: Any,
+            loss_fn: Loss | Sequence[Loss] | None = None,
+            grad: Tensor | Sequence[Tensor] | None = None,
+            eps: float | Tensor | None = None,
+            generator: torch.Generator | None = None,
+        ) -> Any: ...
+        @overload
+        def __call__(
+            self,
+            sample: dict[Any, Any] | list[Any] | tuple[Any, ...],
+            /,
+            *,
             loss_fn: Loss | Sequence[Loss] | None = None,
             grad: Tensor | Sequence[Tensor] | None = None,
             eps: float | Tensor | None = None,

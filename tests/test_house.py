@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1] / "idaa_transforms"
 FILES = sorted(ROOT.rglob("*.py"))
 FOUND = {file.relative_to(ROOT).with_suffix("").parts[0] for file in FILES}
 LEVELS = (  # what stands in one line knows only the lines above it
-    ("_version", "losses", "schedule", "replay"),
+    ("_version", "losses", "random", "schedule", "replay"),
     ("util",),
     ("autoencoders",),
     ("core",),

@@ -1,4 +1,4 @@
-"""How long the paper's runs would take on one GPU: counted work over an assumed speed. Estimates, not measurements."""
+"""What the paper's runs compute, counted on their networks, and how long that takes at an assumed speed."""
 
 from __future__ import annotations
 
@@ -58,6 +58,11 @@ class Work(NamedTuple):
     images: float  # that pass through in all, each with all of its views
     passes: dict[str, float]
 
+    def teraflop(self, view: str, images: int) -> float:
+        """Operations in a step of so many images, in 1e12: of the backbone, and of the VAE for views that need one."""
+        each = self.passes[view] * forward(self.backbone, self.size) + of_vae(self.size) * view.startswith("idaa")
+        return images * each / 1e12
+
 
 SSL = Work("resnet18", 32, 300 * 50_000, PASSES)
 IMAGENET = Work("resnet50", 224, 100 * 1_281_167, PASSES)
@@ -72,6 +77,5 @@ def fixmatch(backbone: str) -> Work:
 
 
 def hours(work: Work, view: str) -> float:
-    """On one GPU."""
-    each = work.passes[view] * forward(work.backbone, work.size) + of_vae(work.size) * view.startswith("idaa")
-    return work.images * each / (TERAFLOPS * 1e12) / 3600
+    """Of a whole run on one GPU."""
+    return work.images * work.teraflop(view, 1) / TERAFLOPS / 3600

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import paper, scale
+from benchmarks import paper
 from benchmarks.harness import table
 from idaa_transforms.core.settings import DEFAULTS, Settings
 
@@ -230,9 +230,24 @@ def natural(result: str = "natural") -> str:
     return f"{table(['autoencoder', 'parameters', 'a view of 32', *judges], lines)}\n\n{run_of(file)}"
 
 
+SWEEP = {
+    "mse": ("mean squared error", "{:.3f}"),
+    "psnr": ("PSNR, dB", "{:.1f}"),
+    "kl": ("KL, nats an image", "{:.0f}"),
+    "energy_g": ("energy in G", "{:.3f}"),
+    "energy_r": ("energy in R", "{:.3f}"),
+    "active": ("latents in use", "{:.0f}"),
+}
+
+
 def sweep() -> str:
     """Beta and the size of the latent."""
-    return f"{_as_table(read(RESULTS / 'vae-sweep.md'))}\n\n{run_of(RESULTS / 'vae-sweep.json')}"
+    file = RESULTS / "vae-sweep.json"
+    lines = [
+        [str(r["latent_dim"]), f"{r['beta']:g}", *(form.format(r[key]) for key, (_, form) in SWEEP.items())]
+        for r in json.loads(file.read_text())["rows"]
+    ]
+    return f"{table(['z', 'beta', *(title for title, _ in SWEEP.values())], lines)}\n\n{run_of(file)}"
 
 
 # Identity and settings -----------------------------------------------------------------------------------------------
@@ -295,7 +310,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "identity": identity,
     "settings": settings,
     **paper.TABLES,
-    **scale.TABLES,
 }
 
 

@@ -154,9 +154,10 @@ def beside(aims: Sequence[Target], medians: dict[str, Median], device: str) -> s
         except KeyError:
             continue
         aim = target.cpu if device == "cpu" else target.gpu
-        digits = 2 if (min(found) if aim is None else aim) >= 0.05 else 3
-        cells = [f"{value:.{digits}f}".removesuffix(".00") for value in found]
+        size = min(found) if aim is None else aim
+        digits = 3 if size < 0.05 else 2 if size < 10 else 0
+        cells = [f"{value:.{digits}f}" for value in found]
         missed = [" (missed)" if aim is not None and float(cell) > aim else "" for cell in cells]
-        aimed = "-" if aim is None else f"{aim:.{digits}f}".removesuffix(".00")
+        aimed = "-" if aim is None else f"{aim:.{digits}f}"
         lines.append([target.what, aimed, *map("".join, zip(cells, missed, strict=True))])
     return harness.table(["ratio of medians", "target", *medians], lines)

@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks import paper
 from benchmarks.harness import table
+from benchmarks.paper import section
 from idaa_transforms.core.settings import DEFAULTS, Settings
 
 ROOT = Path(__file__).parents[1]
@@ -27,16 +28,8 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL
 
 def read(file: Path, heading: str = "") -> list[dict[str, str]]:
     """The first table below ``heading`` in a Markdown page, a dict of cells for each row."""
-    text = file.read_text()
-    lines = [line for line in text[text.index(heading) :].splitlines() if line.startswith("|") or not line.strip()]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _first_block(lines)]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section(file, heading).splitlines()]
     return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
-
-
-def _first_block(lines: list[str]) -> list[str]:
-    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
-    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
-    return lines[start:end]
 
 
 def run_of(file: Path) -> str:
@@ -127,7 +120,7 @@ SPEED, TARGETS = RESULTS / "speed" / "speed.md", RESULTS / "speed" / "cpu-target
 
 def targets() -> str:
     """All ratios, with their targets."""
-    return f"{_as_table(read(SPEED, '## Targets, cpu'))}\n\n{run_of(TARGETS)}"
+    return f"{section(SPEED, '## Targets, cpu')}\n\n{run_of(TARGETS)}"
 
 
 def cost() -> str:
@@ -149,8 +142,7 @@ def cost() -> str:
 
 def large() -> str:
     """The ratios at 224 pixels, with their targets."""
-    rows = read(SPEED, "## Images of 224 pixels, cpu")
-    return f"{_as_table(rows)}\n\n{run_of(SPEED.with_name('cpu-large.json'))}"
+    return f"{section(SPEED, '## Images of 224 pixels, cpu')}\n\n{run_of(SPEED.with_name('cpu-large.json'))}"
 
 
 # Weights -------------------------------------------------------------------------------------------------------------
@@ -287,10 +279,6 @@ def settings() -> str:
         default = default.replace("false", "False").replace("true", "True")
         lines.append([f"`{name}`", default, " ".join(about.split()).replace("``", "`").rstrip(".")])
     return table(["setting", "default", "what it does"], lines)
-
-
-def _as_table(rows: list[dict[str, str]]) -> str:
-    return table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from idaa_transforms import hub
-from idaa_transforms._core.codec import Codec
 from idaa_transforms.autoencoders import Wrapped
+from idaa_transforms.autoencoders._codec import Codec
 from idaa_transforms.training.data import load_images
 
 from . import harness

@@ -18,7 +18,6 @@ from typing import Any
 from benchmarks import paper
 from benchmarks.harness import table
 from benchmarks.paper import section
-from idaa_transforms._core.settings import DEFAULTS, Settings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -269,18 +268,6 @@ def identity() -> str:
     return f"{table([key, *columns.values()], lines)}\n\n{run_of(file.with_suffix('.json'))}"
 
 
-def settings() -> str:
-    """Every setting, from the docstring that describes it."""
-    text = (Settings.__doc__ or "").partition("Args:")[2]
-    described = re.findall(r"^        (\w+): (.*?)(?=^        \w+: |\Z)", text, flags=re.MULTILINE | re.DOTALL)
-    lines = []
-    for name, about in described:
-        default = "of the weights" if name == "eps" else f"`{json.dumps(DEFAULTS[name])}`".replace("null", "None")
-        default = default.replace("false", "False").replace("true", "True")
-        lines.append([f"`{name}`", default, " ".join(about.split()).replace("``", "`").rstrip(".")])
-    return table(["setting", "default", "what it does"], lines)
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "help-in-full": help_in_full,
     "board": board,
@@ -296,7 +283,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "natural-study": lambda: natural("natural-study"),
     "sweep": sweep,
     "identity": identity,
-    "settings": settings,
     **paper.TABLES,
 }
 

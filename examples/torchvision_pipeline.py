@@ -5,7 +5,6 @@ python examples/torchvision_pipeline.py
 
 import timm
 import torch
-from idaa_transforms.pipelines import check_pipeline
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 from torchvision.transforms import v2
@@ -33,7 +32,6 @@ def main() -> list[float]:
 
     images, labels = cifar10_sample()
     dataset = TensorDataset((255 * images).byte(), labels)
-    print(*check_pipeline(pipeline, dataset.tensors[0]), sep="\n")
     # CutMix in the collate function runs in the workers; the attack needs the model and stays in this process.
     loader = DataLoader(dataset, 32, shuffle=True, collate_fn=lambda batch: cutmix(*default_collate(batch)))
 

@@ -5,8 +5,8 @@ views = aug(x, loss_fn=nce)
 """
 
 from ._core.checks import ClosureError, ZeroGradientWarning
-from ._core.guard import Guard
 from ._version import __version__
+from .guard import Guard
 from .preserve import ClosureMutationWarning, preserve_state
 from .transforms import CLAETransform, Explanation, IDAATransform
 

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ._core.ascent import Norm
 from ._core.binding import Bindable
-from ._core.guard import Guard
 from ._core.settings import EpsUnit
 from ._util.extras import require
 from .autoencoders.protocol import Autoencoder
 from .functional import Loss, clamped
+from .guard import Guard
 from .transforms import AdversarialTransform, CLAETransform, Explanation, IDAATransform
 
 require("kornia", "kornia")

@@ -22,13 +22,16 @@ from torchvision.transforms import v2
 from ._core import checks
 from ._core.ascent import Norm
 from ._core.binding import Bindable
-from ._core.codec import Codec
-from ._core.guard import Guard
-from ._core.settings import CHECKS, EpsUnit, check_statistics
+from ._core.settings import CHECKS as _CHECKS
+from ._core.settings import EpsUnit, check_statistics
 from ._util.precision import has_bfloat16
+from .autoencoders._codec import Codec
 from .autoencoders.protocol import Autoencoder, PixelSpace
 from .functional import Clip, Loss, Views, idaa, input_gradient, outside_inference
+from .guard import Guard, check_guard
 from .preserve import preserve_state
+
+CHECKS = _CHECKS | {"guard": check_guard}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torchvision.models import mobilenet_v2
 
 from benchmarks import harness, judges
 from benchmarks.identity_report import at_gain
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 
 @pytest.fixture

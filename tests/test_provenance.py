@@ -5,7 +5,7 @@ import runpy
 import subprocess
 import sys
 
-from idaa_transforms.util.provenance import _commit, provenance
+from idaa_transforms._util.provenance import _commit, provenance
 
 
 def test_command_without_absolute_paths(monkeypatch):
@@ -22,7 +22,7 @@ def test_command_without_absolute_paths(monkeypatch):
 def test_a_module_is_named_as_it_was_called(tmp_path, monkeypatch):
     package = tmp_path / "secret"
     package.mkdir()
-    program = "from idaa_transforms.util.provenance import provenance\ncommand = provenance()['command']"
+    program = "from idaa_transforms._util.provenance import provenance\ncommand = provenance()['command']"
     (package / "count.py").write_text(program)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "argv", ["", "--repeats", "2"])

@@ -9,7 +9,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from idaa_transforms.random import MixupNoise, RandomQuantize
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 KINDS = [RandomQuantize, MixupNoise]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]

@@ -14,7 +14,7 @@ from torchvision import tv_tensors
 
 from idaa_transforms import CLAETransform, IDAATransform, hub
 from idaa_transforms.autoencoders import Wrapped
-from idaa_transforms._core.resample import axis_matrix, resample
+from idaa_transforms.autoencoders._resample import axis_matrix, resample
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms._util.sample import cifar10_sample
 

@@ -14,7 +14,7 @@ from config import PLACE, configure
 
 from examples.shared.table import read_runs
 from idaa_transforms import IDAATransform
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

@@ -106,7 +106,7 @@ def eval_vae(args: argparse.Namespace) -> None:
 
 def _signals_for(autoencoder: Any, args: argparse.Namespace) -> Any:
     """Test signals of ``args.data``, in the length that ``autoencoder`` takes."""
-    from .._core.resample import resample
+    from ..autoencoders._resample import resample
     from ..training.signals import load_signals
 
     signals = load_signals(args.data, args.signals).test

@@ -7,7 +7,6 @@ from numbers import Integral
 from typing import Any, Literal
 
 from .checks import check_radius, is_number
-from .guard import Guard
 
 EpsUnit = Literal["latent", "posterior"]
 
@@ -53,15 +52,6 @@ def _range(name: str, value: Any) -> tuple[float, float]:
     return low, high
 
 
-def _guard(name: str, value: Any) -> Guard:
-    if not isinstance(value, Guard):
-        raise TypeError(
-            f"{name} is a {type(value).__name__}; say which reference model and how similar: "
-            "guard=Guard(reference, 0.95), with Guard from idaa_transforms"
-        )
-    return value
-
-
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "eps": check_radius,
     "norm": _one_of("linf", "l2"),
@@ -73,7 +63,6 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "p": _probability,
     "clip": _optional(_range),
     "chunk_size": _optional(_count),
-    "guard": _optional(_guard),
 }
 
 

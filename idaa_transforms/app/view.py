@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .. import objectives
-from .._core.guard import Guard
-from .._core.guard import frozen as judging
+from ..guard import Guard
+from ..guard import frozen as judging
 from ..measure.models import ModelError, named
 from ..transforms import IDAATransform
 from .models import Models

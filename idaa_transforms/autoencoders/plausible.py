@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .._core.codec import Codec
+from ..autoencoders._codec import Codec
 from ..sample import cifar10_sample
 from .protocol import Autoencoder
 

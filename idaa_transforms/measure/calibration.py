@@ -12,10 +12,10 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from .._core.guard import Reference as Judge
 from .._util.extras import require
 from .._util.provenance import provenance
 from ..functional import Loss
+from ..guard import Reference as Judge
 from ..hub.folder import recommend
 from ..transforms import AdversarialTransform as Attack
 from .confidence import MARGIN, images_needed, wilson

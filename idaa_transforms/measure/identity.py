@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .._core.guard import Reference as Judge
-from .._core.guard import frozen as judging
+from ..guard import Reference as Judge
+from ..guard import frozen as judging
 from ..preserve import preserve_state as untouched
 from .models import ModelError, load_model, named
 

@@ -10,10 +10,10 @@ from string import Template
 import torch
 from torch import Tensor
 
-from .._core.resample import resample
 from .._util.extras import require
 from .._util.files import write_whole
 from .._util.provenance import provenance
+from ..autoencoders._resample import resample
 from ..autoencoders.conv import ConvVAE
 from ..functional import Loss
 from ..training.augmentation import ssl_augmentation

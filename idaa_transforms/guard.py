@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..functional import Views
-from ..preserve import preserve_state
-from .checks import is_number
+from ._core.checks import is_number
+from .functional import Views
+from .preserve import preserve_state
 
 Reference = Callable[[Tensor], Tensor]
 
@@ -85,3 +86,13 @@ class Guard:
     def _failed(self, reference: Reference, views: Tensor, identity: Tensor) -> Tensor:
         similarity = F.cosine_similarity(self._features(reference, views), identity)
         return ~(similarity >= self.min_similarity)  # NaN fails
+
+
+def check_guard(name: str, value: Any) -> Guard | None:
+    """The setting of a transform: a Guard, or None."""
+    if value is not None and not isinstance(value, Guard):
+        raise TypeError(
+            f"{name} is a {type(value).__name__}; say which reference model and how similar: "
+            "guard=Guard(reference, 0.95), with Guard from idaa_transforms"
+        )
+    return value

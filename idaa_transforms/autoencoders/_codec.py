@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils._pytree import tree_map
 
-from ..autoencoders.protocol import Autoencoder, axes_of, latent_of
-from .resample import resample
+from ._resample import resample
+from .protocol import Autoencoder, axes_of, latent_of
 
 Statistics = tuple[float, ...] | None
 Network = Callable[[Any, Tensor], Any]

@@ -64,7 +64,7 @@ def run(code):
         {"norm": "l2", "eps": 6.0, "scale": "posterior"},
         {"target_gain": 0.1},
         {"guard": 0.999, "eps": 2.0},
-        {"judge": "cifar10-classifier", "network": "cifar10-judge"},
+        {"judge": "cifar10-classifier", "network": "cifar10-reference"},
     ],
     ids=str,
 )
@@ -87,7 +87,7 @@ def test_what_a_result_holds():
     torch.testing.assert_close(result.reconstruction + result.residual, result.x)
     assert torch.equal(result.change, (result.view - result.x).abs().mean(0))
     judge, network = result.opinions
-    assert (judge.network, network.network) == ("cifar10-judge", "cifar10-classifier")
+    assert (judge.network, network.network) == ("cifar10-reference", "cifar10-classifier")
     assert max(judge.before, key=judge.before.get) == "airplane"
     assert network.after[max(network.before, key=network.before.get)] < max(network.before.values())
 

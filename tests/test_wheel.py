@@ -22,7 +22,7 @@ def test_the_wheel_works_on_its_own(tmp_path):
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")
     data = ("py.typed", "util/cifar10-test-64.png", "measure/report.html", "app/page.css")
-    data += ("weights/cifar10-classifier/model.safetensors", "weights/cifar10-judge/model.safetensors")
+    data += ("weights/cifar10-classifier/model.safetensors", "weights/cifar10-reference/model.safetensors")
     assert {f"idaa_transforms/{name}" for name in data} <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "weights"))]
     code = """

@@ -32,10 +32,10 @@ def measure(make: Any, first: float, x: Tensor, embed: Any, judge: nn.Module) ->
     rows: list[dict[str, float]] = []
     for eps in (first * 2**i for i in range(10)):
         batches = ((images, None) for images in x.split(25))
-        rows.append({"eps": eps} | at_one_eps(make(eps), batches, embed, judge, "prediction_kept"))
+        rows.append({"eps": eps} | at_one_eps(make(eps), batches, embed, judge, "prediction_agreement"))
         if rows[-1]["gain"] >= max(GAINS):
             break
-    return {"rows": rows, "at_gain": {str(gain): at_gain(rows, "prediction_kept", gain) for gain in GAINS}}
+    return {"rows": rows, "at_gain": {str(gain): at_gain(rows, "prediction_agreement", gain) for gain in GAINS}}
 
 
 def main() -> None:

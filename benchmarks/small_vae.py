@@ -39,7 +39,7 @@ def at_one_eps(
 ) -> dict[str, float]:
     """How much views of all batches, images and labels if the ``judge`` needs them, raise NT-Xent against the flipped
     image, how far they are from x, and the judge's ``key``."""
-    meter = IdentityMeter(judge, logits=key != "retrieved")
+    meter = IdentityMeter(judge, logits=key != "retrieval_at_1")
     for images, truth in batches:
         with torch.no_grad():
             loss_fn = objectives.simclr(embed, embed(images.flip(-1)))
@@ -56,7 +56,7 @@ def measure(weights: str, x: Tensor, labels: Tensor, embed: Any, judge: nn.Modul
         aug = IDAATransform.from_pretrained(weights, eps)
         batches = zip(x.split(250), labels.split(250), strict=True)
         rows.append({"eps": eps} | at_one_eps(aug, batches, embed, judge, key))
-    return {"judge": key, "rows": rows, "at_gain": {str(gain): at_gain(rows, key, gain) for gain in GAINS}}
+    return {"measure": key, "rows": rows, "at_gain": {str(gain): at_gain(rows, key, gain) for gain in GAINS}}
 
 
 def main() -> None:
@@ -84,8 +84,8 @@ def main() -> None:
     cases = {weights: lambda aug=aug: aug(batch, grad=gradient) for weights, aug in views.items()}
     times = harness.measure(cases, 9, "cpu")
     for weights in args.weights:
-        kept = measure(weights, x, labels, mobilenet, resnet20, "label_kept")
-        found = measure(weights, x, labels, features, mobilenet, "retrieved")
+        kept = measure(weights, x, labels, mobilenet, resnet20, "label_agreement")
+        found = measure(weights, x, labels, features, mobilenet, "retrieval_at_1")
         rows.append({"weights": weights, "ms": times[weights], "resnet20": kept, "mobilenet": found})
     harness.save("small-vae", {"images": len(x), "batch": 128}, rows)
     for row in rows:

@@ -74,7 +74,7 @@ def test_identity(run, tmp_path, monkeypatch, capsys):
     assert [(row["method"], row["steps"]) for row in rows] == [("CLAE", 1)] * 5 + [("IDAA", 1)]
     assert all(row["images"] == 32 and row["gain"] > 0 for row in rows)
     assert rows[0]["l2"] < rows[4]["l2"] < rows[5]["l2"]
-    assert all(row["simclr"]["retrieved"] * 32 % 1 == 0 for row in rows)  # a share of 32 images
+    assert all(row["simclr"]["retrieval_at_1"] * 32 % 1 == 0 for row in rows)  # a share of 32 images
     assert all(abs(row["mobilenet"]["transferred"]) < 2 for row in rows)
     assert "L2 / CLAE |" in out
     assert (tmp_path / "results" / "identity.png").read_bytes().startswith(b"\x89PNG")
@@ -91,7 +91,7 @@ def test_identity(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     defaults.main()
     saved = json.loads((tmp_path / "weights" / "config.json").read_text())
-    assert f"eps = {saved['transform']['eps']:g} keeps prediction_kept" in capsys.readouterr().out
+    assert f"eps = {saved['transform']['eps']:g} keeps prediction_agreement" in capsys.readouterr().out
     assert saved["calibration"]["about"].startswith("215 test images of cifar10; attacked: ResNet-20")
     assert [row["eps"] for row in saved["calibration"]["curve"]] == [0.05, 0.1, 0.15, 0.2]
     monkeypatch.undo()

@@ -48,7 +48,7 @@ for made in views.values():
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.6))
 figure.suptitle("Loss, distance and identity as eps grows: means over 64 images", fontsize=11)
 for axis, (name, label) in zip(
-    axes, {"loss_after": "loss", "l2": "|x' - x|", "retrieved": "found again by the judge"}.items(), strict=True
+    axes, {"loss_after": "loss", "l2": "|x' - x|", "retrieval_at_1": "found again by the judge"}.items(), strict=True
 ):
     axis.plot(strengths, [row[name] for row in rows], marker="o")
     axis.set(xlabel="eps", ylabel=label, ylim=(0, None))

@@ -73,7 +73,7 @@ model, judge = trained(0), trained(1)
 # Calibrate
 # ---------
 #
-# Every eps is one pass over the pictures. ``retrieved`` is the share of views whose nearest picture, by the judge's
+# Every eps is one pass over the pictures. ``retrieval_at_1`` is the share of views whose nearest picture, by the judge's
 # features, is their own.
 
 result = calibrate(
@@ -91,7 +91,7 @@ print(result)
 
 figure, axis = plt.subplots(figsize=(6, 3))
 figure.suptitle("Hardness and identity as eps grows")
-axis.plot([row["eps"] for row in result.curve], [row["retrieved"] for row in result.curve], "o-", label="found again")
+axis.plot([row["eps"] for row in result.curve], [row["retrieval_at_1"] for row in result.curve], "o-", label="found again")
 axis.axhline(result.keep, linewidth=0.8, linestyle=":")
 axis.set(xlabel="eps", ylabel="share found again", ylim=(0, 1.05))
 other = axis.twinx()

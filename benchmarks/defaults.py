@@ -39,7 +39,8 @@ def main() -> None:
         bench = Bench(args.data / f"{data}.npz", args.images, attacked, {"supervised": judge})
         aug = IDAATransform.from_pretrained(weights)
         found = calibrate(aug, bench.x, bench.loss, bench.meters["supervised"], values=EPS, refine=0)
-        about = f"{args.images} test images of {data}; attacked: ResNet-20; reference model: supervised, of benchmarks/judges.py"
+        reference = "reference model: supervised, of benchmarks/judges.py"
+        about = f"{args.images} test images of {data}; attacked: ResNet-20; {reference}"
         results.append((hub.find(weights), found, about))
         kept = ", ".join(f"{row['eps']:g}: {row[found.measure]:.3f}" for row in found.curve)
         print(f"{weights}: {found} ({kept})", flush=True)

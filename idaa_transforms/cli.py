@@ -51,40 +51,26 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def _count(text: str) -> int:
-    return int(_number(text, int, 1, "a whole number of at least 1"))
+def _number(kind: Callable[[str], float], said: str, least: float, most: float = sys.float_info.max) -> Any:
+    """A type of argparse: a number between two others, which is what is ``said`` of it."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not {said}")
+        return value
+
+    return parse
 
 
-def _whole(text: str) -> int:
-    return int(_number(text, int, 0, "a whole number of at least 0"))
-
-
-def _port(text: str) -> int:
-    value = int(_number(text, int, 1, "a port from 1 to 65535"))
-    if value > 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port from 1 to 65535")
-    return value
-
-
-def _positive(text: str) -> float:
-    return _number(text, float, sys.float_info.min, "a finite number above 0")
-
-
-def _share(text: str) -> float:
-    value = _number(text, float, 0, "a share from 0 to 1")
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
-    return value
-
-
-def _number(text: str, kind: Callable[[str], float], least: float, said: str) -> float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not {said}")
-    return value
+_count = _number(int, "a whole number of at least 1", 1)
+_whole = _number(int, "a whole number of at least 0", 0)
+_port = _number(int, "a port from 1 to 65535", 1, 65535)
+_positive = _number(float, "a finite number above 0", sys.float_info.min)
+_share = _number(float, "a share from 0 to 1", 0, 1)
 
 
 def _parser() -> argparse.ArgumentParser:

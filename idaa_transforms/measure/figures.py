@@ -99,5 +99,6 @@ def draw(
     else:
         axis.axhline(keep, color="grey", lw=1, ls=":", label=f"{keep:g}, to keep")
     axis.set(xlabel="gain: how much the attacked network's loss rises", ylabel=label)
+    axis.margins(x=0.1, y=0.1)
     axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)

@@ -20,7 +20,6 @@ from .commands.weights import check_data, demo, list_names, pack, push
 _DATA = "an .npz of uint8 images (x_train, x_test), a folder of pictures or shards, or a torchvision dataset (CIFAR10)"
 _WEIGHTS = "name (see `idaa list`), folder, or org/name on the Hub"
 _MODEL = "cifar10-classifier, cifar10-reference, FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or a name of timm's"
-_FROM_WEIGHTS = "(default: from the weights)"
 _LAYOUTS = "x_train (N, C, L) or (N, L, C)"
 _SKIP = "leave out pictures that cannot be read, and list them"
 
@@ -192,22 +191,19 @@ def _add_training(new: argparse.ArgumentParser) -> None:
 def _add_measuring(new: argparse.ArgumentParser) -> None:
     new.add_argument("weights", help=_WEIGHTS)
     new.add_argument("--data", required=True, help=_DATA)
-    model = f"frozen model that tells whether a view still shows its image: {_MODEL}"
-    new.add_argument("--reference", required=True, metavar="MODEL", help=model)
+    reference = f"frozen model that tells whether a view still shows its image: {_MODEL}"
+    new.add_argument("--reference", required=True, metavar="MODEL", help=reference)
     new.add_argument("--logits", action="store_true", help="the reference model returns class scores, not features")
-    attacked = f"model to attack: {_MODEL} (default: the reference model)"
-    new.add_argument("--model", metavar="MODEL", help=attacked)
+    new.add_argument("--model", metavar="MODEL", help=f"model to attack: {_MODEL} (default: the reference model)")
     new.add_argument("--keep", type=_share, default=0.95, help="share of views that have to keep their identity")
-    images = "maximum number of images (a random subset)"
-    new.add_argument("--images", type=_count, default=512, help=images)
-    size = "height and width you train at; images are resized and cropped to a square (default: their own size)"
-    new.add_argument("--image-size", type=_count, help=size)
+    new.add_argument("--images", type=_count, default=512, help="maximum number of images (a random subset)")
+    new.add_argument("--image-size", type=_count, help="crop to squares of this height (default: their own size)")
     new.add_argument("--batch-size", type=_count, default=128, help="images per batch, which the loss depends on")
-    new.add_argument("--eps", type=_positive, help=f"try a quarter of it to eight times of it {_FROM_WEIGHTS}")
-    new.add_argument("--norm", choices=["linf", "l2"], help=f"norm of delta that eps bounds {_FROM_WEIGHTS}")
-    unit = f"unit of eps: spread of the latent over images, or of each image's posterior {_FROM_WEIGHTS}"
+    new.add_argument("--eps", type=_positive, help="try 1/4 to 8 times of it (default: from the weights)")
+    new.add_argument("--norm", choices=["linf", "l2"], help="norm of delta that eps bounds (default: from the weights)")
+    unit = "unit of eps: spread of the latent over images, or of each image's posterior (default: from the weights)"
     new.add_argument("--eps-unit", dest="scale", choices=["latent", "posterior"], help=unit)
-    new.add_argument("--steps", type=_count, help=f"gradient steps per view {_FROM_WEIGHTS}")
+    new.add_argument("--steps", type=_count, help="gradient steps per view (default: from the weights)")
     new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets")
     new.add_argument("--skip-bad", action="store_true", help=_SKIP)
 

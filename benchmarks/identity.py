@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from idaa_transforms import CLAETransform, Guard, IDAATransform, objectives
 from idaa_transforms.autoencoders import Wrapped
-from idaa_transforms.core.functional import input_gradient
+from idaa_transforms.functional import input_gradient
 from idaa_transforms.losses import nt_xent
 from idaa_transforms.measure.identity import IdentityMeter
 from idaa_transforms.training.augmentation import ssl_augmentation
@@ -64,7 +64,7 @@ def cases() -> Iterator[Case]:
     yield from sweep("cifar10", "pixels", CLAE[:4:3], steps=5)
     yield from ({"data": "cifar10", "method": "random", "augmentation": name} for name in RANDOM)
     yield from sweep("cifar10", "cifar10-vae", sd_l2[:3], steps=5, **posterior)
-    yield from sweep("cifar10", "cifar10-vae", sd, steps=1, scale="posterior")
+    yield from sweep("cifar10", "cifar10-vae", sd, steps=1, eps_unit="posterior")
     yield from sweep("cifar10", "cifar10-vae-z128", (0.1, 0.2, 0.4), steps=1)
     yield from sweep("cifar10", "cifar10-vae-z128", (1.25, 2.5, 5.0), steps=1, **posterior)
     for gain in (0.05, 0.1, 0.2):
@@ -76,15 +76,15 @@ def cases() -> Iterator[Case]:
     yield from sweep("cifar10", "cifar10-vae", few, steps=1, guard=0.95)
     yield from sweep("cifar10", "taef2", (0.02, 0.05, 0.1), steps=1)
     yield from sweep("cifar10", "cifar10-vae", (1.0, 2.0), steps=1, norm="l2")
-    yield from sweep("cifar10", "cifar10-vae", few[:2], steps=1, start="uniform")
+    yield from sweep("cifar10", "cifar10-vae", few[:2], steps=1, random_start=True)
     yield from sweep("cifar10", "cifar10-vae", few[:2], steps=5, grad=True)
     yield from sweep("cifar10", "pixels", (0.1, 0.2), steps=1, norm="l2")
     for steps in (2, 3, 10):
         yield from sweep("cifar10", "cifar10-vae", few[:2], steps=steps)
-    yield from sweep("cifar10", "cifar10-vae", sd, steps=5, scale="posterior")
+    yield from sweep("cifar10", "cifar10-vae", sd, steps=5, eps_unit="posterior")
     yield from sweep("cifar10", "cifar10-vae-z128", (0.1, 0.2, 0.4), steps=5)
     yield from sweep("cifar10", "cifar10-vae", few, steps=5, guard=0.95)
-    yield from sweep("cifar10", "cifar10-vae", few, steps=5, start="uniform")
+    yield from sweep("cifar10", "cifar10-vae", few, steps=5, random_start=True)
     for weights in ("cifar100-vae", "tiny-imagenet-vae"):
         yield from sweep(weights.removesuffix("-vae"), weights, few, steps=5)
     yield from sweep("cifar10", "taef2", (0.02, 0.05, 0.1), steps=5)

@@ -94,7 +94,7 @@ def test_what_a_result_holds():
 
 def test_settings_that_came_with_weights_do_not_change_what_was_chosen(place):
     folder = shutil.copytree(hub.find(SMALL), place / "mine")
-    aug = IDAATransform.from_pretrained(folder, norm="l2", steps=4, start="uniform", clip=(0, 1), p=0.2)
+    aug = IDAATransform.from_pretrained(folder, norm="l2", steps=4, random_start=True, clip=(0, 1), p=0.2)
     aug.save_pretrained(folder)
     models = Models(["./mine", SMALL])
     results = [make_view(Sample(3).at(32), Setup(weights=name), models) for name in models.names]

@@ -13,7 +13,7 @@ from torchvision.models import mobilenet_v2
 
 from benchmarks import defaults, harness, judges
 from idaa_transforms import hub
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

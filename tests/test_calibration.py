@@ -14,7 +14,7 @@ from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.measure.calibration import calibrate, even
 from idaa_transforms.measure.confidence import images_needed, wilson
 from idaa_transforms.measure.identity import IdentityMeter
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 X = torch.linspace(0.3, 0.7, 41)[:, None, None, None].expand(41, 3, 2, 2)
 LOADER = [X[:20], (X[20:], "a label")]

@@ -112,13 +112,13 @@ CURES = {
         [
             lambda: make()(X, loss_fn=cosine_with(embed(X.flip(1)))),
             lambda: make()(X, loss_fn=with_negatives),
-            lambda: make(start="uniform")(X, loss_fn=cosine_with(embed(X))),
+            lambda: make(random_start=True)(X, loss_fn=cosine_with(embed(X))),
         ],
     ),
     "no posterior": (
-        lambda: CLAETransform(scale="posterior")(X, loss_fn=square),
+        lambda: CLAETransform(eps_unit="posterior")(X, loss_fn=square),
         (ValueError, "use scale='latent'"),
-        [lambda: CLAETransform(scale="latent")(X, loss_fn=square)],
+        [lambda: CLAETransform(eps_unit="latent")(X, loss_fn=square)],
     ),
     "a reference model alone": (
         lambda: make(guard=embed),

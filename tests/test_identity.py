@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from idaa_transforms import IDAATransform
 from idaa_transforms.measure.identity import IdentityMeter, retrieval_at_1
 from idaa_transforms.measure.models import ModelError
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 
 def pixel(images):

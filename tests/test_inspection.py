@@ -13,7 +13,7 @@ from test_commands import said
 
 from idaa_transforms import IDAATransform, hub
 from idaa_transforms.cli import main
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

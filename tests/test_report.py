@@ -16,7 +16,7 @@ from idaa_transforms.measure.calibration import Calibration
 from idaa_transforms.measure.figures import visible
 from idaa_transforms.measure.identity import IdentityMeter
 from idaa_transforms.measure.report import _number, _table, inspect
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 
 def calibration(*kept):

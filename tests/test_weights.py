@@ -13,7 +13,7 @@ from idaa_transforms.hub.folder import CONFIG, WEIGHTS
 from idaa_transforms.hub.registry import PRETRAINED
 from idaa_transforms.measure.classifiers import CLASSIFIERS, load_classifier
 from idaa_transforms.training.evaluation import evaluate_vae
-from idaa_transforms.util.sample import CLASSES, cifar10_sample
+from idaa_transforms.sample import CLASSES, cifar10_sample
 
 ROOT = Path(__file__).parents[1]
 

@@ -28,7 +28,7 @@ def test_the_wheel_works_on_its_own(tmp_path):
     code = """
 import idaa_transforms
 from idaa_transforms import IDAATransform, hub
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 aug = IDAATransform.from_pretrained("cifar10-vae")
 x = cifar10_sample()[0][:4]
 print(idaa_transforms.__file__)

@@ -64,7 +64,7 @@ def run(code):
         {"norm": "l2", "eps": 6.0, "scale": "posterior"},
         {"target_gain": 0.1},
         {"guard": 0.999, "eps": 2.0},
-        {"judge": "cifar10-classifier", "network": "cifar10-judge"},
+        {"judge": "cifar10-classifier", "network": "cifar10-reference"},
     ],
     ids=str,
 )
@@ -87,14 +87,14 @@ def test_what_a_result_holds():
     torch.testing.assert_close(result.reconstruction + result.residual, result.x)
     assert torch.equal(result.change, (result.view - result.x).abs().mean(0))
     judge, network = result.opinions
-    assert (judge.network, network.network) == ("cifar10-judge", "cifar10-classifier")
+    assert (judge.network, network.network) == ("cifar10-reference", "cifar10-classifier")
     assert max(judge.before, key=judge.before.get) == "airplane"
     assert network.after[max(network.before, key=network.before.get)] < max(network.before.values())
 
 
 def test_settings_that_came_with_weights_do_not_change_what_was_chosen(place):
     folder = shutil.copytree(hub.find(SMALL), place / "mine")
-    aug = IDAATransform.from_pretrained(folder, norm="l2", steps=4, start="uniform", clip=(0, 1), p=0.2)
+    aug = IDAATransform.from_pretrained(folder, norm="l2", steps=4, random_start=True, clip=(0, 1), p=0.2)
     aug.save_pretrained(folder)
     models = Models(["./mine", SMALL])
     results = [make_view(Sample(3).at(32), Setup(weights=name), models) for name in models.names]

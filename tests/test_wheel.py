@@ -22,13 +22,13 @@ def test_the_wheel_works_on_its_own(tmp_path):
         names = set(archive.namelist())
         archive.extractall(tmp_path / "site")
     data = ("py.typed", "util/cifar10-test-64.png", "measure/report.html", "app/page.css")
-    data += ("weights/cifar10-classifier/model.safetensors", "weights/cifar10-judge/model.safetensors")
+    data += ("weights/cifar10-classifier/model.safetensors", "weights/cifar10-reference/model.safetensors")
     assert {f"idaa_transforms/{name}" for name in data} <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "weights"))]
     code = """
 import idaa_transforms
 from idaa_transforms import IDAATransform, hub
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 aug = IDAATransform.from_pretrained("cifar10-vae")
 x = cifar10_sample()[0][:4]
 print(idaa_transforms.__file__)

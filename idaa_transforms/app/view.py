@@ -37,7 +37,7 @@ class Setup:
 
     weights: str = "cifar10-vae"
     network: str = "cifar10-classifier"
-    judge: str = "cifar10-judge"
+    judge: str = "cifar10-reference"
     size: int = 32
     eps: float = 0.1
     norm: str = "linf"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from ..autoencoders.diffusers import load_diffusers
 from .folder import CONFIG, WEIGHTS, WeightsError, build, check_hash, read_config, read_settings, read_weights
 from .remote import ANYWHERE, Where, download
 
@@ -62,6 +61,8 @@ def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, di
     Raises:
         WeightsError: with what is wrong and what to do about it.
     """
+    import torch
+
     with torch.device("cpu"):  # whatever device is the default here: weights are read from a file
         return _load(name, find(name, where))
 
@@ -70,6 +71,8 @@ def _load(name: str | os.PathLike[str], folder: Path) -> tuple[Any, dict[str, An
     config = read_config(folder / CONFIG)
     settings = read_settings(folder, config)
     if "_class_name" in config:
+        from ..autoencoders.diffusers import load_diffusers
+
         try:
             return load_diffusers(folder, config["_class_name"]), settings
         except ImportError:
@@ -98,7 +101,7 @@ def list_pretrained() -> list[dict[str, Any]]:
             found.append({"name": name, "data": about.data, "source": str(error)})
             continue
         config = read_config(folder / CONFIG)
-        parameters = sum(p.numel() for p in build(config, folder / CONFIG).parameters())
+        parameters = _parameters(folder / WEIGHTS)
         config = config["autoencoder"]
         shown = {key: config[key] for key in ("image_size", "latent_dim", "beta")}
         size = round((folder / WEIGHTS).stat().st_size / 1e6, 1)
@@ -110,6 +113,14 @@ def list_pretrained() -> list[dict[str, Any]]:
         }
         found.append({"name": name, "data": about.data, **shown, **rest})
     return found
+
+
+def _parameters(file: Path) -> int:
+    """The number of parameters in the safetensors ``file``, by its header, without statistics of batch norm."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    tensors = {name: about["shape"] for name, about in header.items() if name != "__metadata__"}
+    return sum(math.prod(shape) for name, shape in tensors.items() if "running_" not in name and "num_b" not in name)
 
 
 def _source(folder: Path, about: Pretrained) -> str:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from ..autoencoders.diffusers import FORMS, PICKLED, shards
 from .folder import CONFIG, PIPELINE, SETTINGS, WEIGHTS, WeightsError, pipeline_hint, read_config
 
 
@@ -63,6 +62,8 @@ def download(repository: str, where: Where, known: str) -> Path:
 
 
 def _get_diffusers(get: Callable[[str], Path], said: str) -> None:
+    from ..autoencoders.diffusers import FORMS, PICKLED, shards
+
     for name, _ in FORMS:
         if (file := _try(get, name)) is not None:
             for shard in shards(file):

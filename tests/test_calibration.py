@@ -60,7 +60,7 @@ def test_a_known_answer():
     assert aug.eps == 0.5
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "l2"}, {"scale": "posterior", "clip": (0.0, 1.0)}, {"steps": 3}])
+@pytest.mark.parametrize("options", [{}, {"norm": "l2", "eps": 0.1}, {"eps_unit": "posterior", "eps": 0.1, "clip": (0.0, 1.0)}, {"steps": 3}])
 def test_the_curve_is_that_of_a_call_for_each_eps(vae, x, loss_fn, options):
     """Though a single step shares its gradient among all eps."""
     aug = IDAATransform(vae, 4.0, **options)
@@ -123,7 +123,7 @@ def test_saved_with_the_weights(tmp_path, monkeypatch):
     aug = IDAATransform.from_pretrained(tmp_path)
     found = calibrate(aug, [x], up, flat, keep=1.0, values=(0.001, 0.002))
     found.save("~", about="a reference model of pixels")
-    assert IDAATransform.from_pretrained(tmp_path).settings.saved() == aug.settings.saved() | {"eps": 0.002}
+    assert IDAATransform.from_pretrained(tmp_path)._saved() == aug._saved() | {"eps": 0.002}
     reason = json.loads((tmp_path / CONFIG).read_text())["calibration"]
     assert reason["answer"] == str(found)
     assert reason["about"] == "a reference model of pixels"

@@ -32,13 +32,14 @@ class Config:
 
     # the view beside the two random ones
     view: View = "idaa"  # see README.md
-    attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
     pair: Literal["add", "replace", "both"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2')
-    coarse: bool = False  # with --pair replace and both: the gradient for the step at half the resolution
+    coarse: bool = False  # with --pair both: the gradient for the step at half the resolution
     alpha: float = 1.0
+    matched: bool = True  # latent: as long in the pixels as the adversarial step; its cost is measured without
+    temperature: float = 0.0  # of the loss, for methods that have one; 0: their own
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
-    clae_eps: float = 0.006  # of clae, in [0, 1]: about .03 of the paper's normalised pixels
+    clae_eps: float = 0.006  # of clae and clae-grad, in [0, 1]: about .03 of the paper's normalised pixels
     eps_schedule: Literal["constant", "ramp"] = "constant"  # ramp: from 0 to eps over the run
     steps: int = 1
     step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
@@ -53,7 +54,7 @@ class Config:
     stream: bool = False  # data are shards, or a folder, read as they are needed: see large.py
     signals: bool = False  # data are an .npz of x_train (N, C, L), in units of their own
     image_size: int = 0  # 0: as they are
-    train_images: int = 0  # the first so many; 0: all
+    train_images: int = 0  # so many, evenly spaced; 0: all
     test_images: int = 0
     crop: float = 0.08  # smallest share of the area, or of the length of a signal; 1: no crops
     flip: bool = True
@@ -62,8 +63,7 @@ class Config:
     gray: float = 0.2
     randaugment: int = 0  # operations of RandAugment on each image, of magnitude 10 of 30
     blur: float = 0.0  # share of images that get a Gaussian blur
-    noise: float = 0.0  # after all that, on every random view: standard deviation of Gaussian noise
-    mixup: float = 0.0  # largest share of another image
+    mixup: float = 0.0  # after all that, on every random view: largest share of another image
     quantize: int = 0  # random bins of each channel
 
     # network and optimiser
@@ -102,18 +102,18 @@ class Config:
         self.bf16 = use_bfloat16(self.bf16, self.device)
 
     @property
-    def crops(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Shares of the area that whole views and small crops take, from and to."""
-        return (self.crop, 1.0), (min(0.05, self.crop / 2), self.crop)
+    def strength(self) -> float:
+        """The eps of the view."""
+        return self.clae_eps if self.view.startswith("clae") else self.eps
 
     @property
-    def views(self) -> tuple[int, int]:
-        """How many random views a step draws, whole ones and small crops."""
-        whole = {"third": 3, "hvp": 4}.get(self.view, 3 if self.attacked == "x3" else 2)
-        return whole, 2 if self.view == "small" else 0
+    def crops(self) -> int:
+        """How many random crops of each image a step draws."""
+        return 3 if self.view == "third" else 2
 
 
 OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
+BY_GRADIENT = ("clae-grad", "idaa-grad")  # by the step's own gradient
 # What decides nothing but where and how fast.
 PLACE = (
     *("out", "root", "download", "device", "threads", "compile", "stop_after"),
@@ -177,8 +177,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     axes = (config.method, config.view, Path(config.data).stem, config.scale, f"s{config.seed}")
     config.out = config.out or f"runs/ssl/{run_name(axes, said, ('method', 'view', 'data', 'scale', 'seed', *PLACE))}"
     for option, views in (
-        (config.attacked == "x3" and "--attacked x3", ("idaa", "clae")),
-        (config.pair == "replace" and "--pair replace", ("idaa", "clae", "idaa-grad")),
+        (config.pair == "replace" and "--pair replace", ("idaa", "clae")),
         (config.pair == "both" and "--pair both", ("idaa-grad",)),
     ):
         if option and config.view not in views:
@@ -187,6 +186,8 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
         parser.error("with --pair both no view is left for the clean batch norms; add --no-dual-bn")
     if config.stream and not config.image_size:
         parser.error("with --stream pictures have any size; add --image-size")
+    if config.stream and config.view == "same-crop":
+        parser.error("--view same-crop is not for --stream")
     if config.accumulate > 1 and not config.stream:
         parser.error("--accumulate is for --stream")
     if config.view in OF_VAE and not config.weights:

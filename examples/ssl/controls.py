@@ -1,34 +1,21 @@
 """What else could make views harder, or images harder to tell apart by a short cut: controls, a few lines each.
 
-The first three change every random view and need no network; train.py puts them behind the random augmentation, and
+The first two change every random view and need no network; train.py puts them behind the random augmentation, and
 RandAugment within it.
 """
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from idaa_transforms import IDAATransform, untouched
-from idaa_transforms.losses import nt_xent
-
-if TYPE_CHECKING:
-    from network import Model
+from idaa_transforms import IDAATransform
 
 
 def channels_last(x: Tensor) -> Tensor:
     """Images in the memory format that convolutions like; signals as they are."""
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
-def noise(x: Tensor, sd: float) -> Tensor:
-    """Gaussian noise with standard deviation ``sd`` on images (B, C, H, W) in [0, 1], or signals (B, C, L)."""
-    noisy = x + sd * torch.randn_like(x)
-    return noisy.clamp(0, 1) if x.ndim == 4 else noisy
 
 
 def mixup(x: Tensor, most: float) -> Tensor:
@@ -48,7 +35,7 @@ def quantize(x: Tensor, bins: int) -> Tensor:
     return values.gather(2, torch.searchsorted(edges[..., 1:-1].contiguous(), flat.contiguous())).view_as(x)
 
 
-DISTURB = {"mixup": mixup, "noise": noise, "quantize": quantize}
+DISTURB = {"mixup": mixup, "quantize": quantize}
 
 
 class Disturb(nn.Module):
@@ -77,21 +64,13 @@ class RandAugment(nn.Module):
 
 
 @torch.no_grad()
-def random_step(attack: IDAATransform, x: Tensor, eps: float) -> Tensor:
-    """IDAA's view of ``x`` with the signs of its step drawn instead of those that raise the loss."""
+def random_step(attack: IDAATransform, x: Tensor, eps: float, like: Tensor | None = None) -> Tensor:
+    """IDAA's view of ``x`` with the signs of its step drawn instead of those that raise the loss. With the views
+    ``like`` each change is made as long in the pixels (L2) as theirs."""
     z = attack.codec.encode(x)
     step = eps * attack.autoencoder.latent_scale * torch.randn_like(z).sign()
-    return x + attack.codec.decode(z + step, x.shape) - attack.codec.decode(z, x.shape)
-
-
-@torch.no_grad()
-def hardest_pair(model: Model, views: list[Tensor]) -> list[Tensor]:
-    """Hard view pretraining (Ferreira et al., ICLR 2025): of all pairs of random ``views``, each (B, C, H, W), the one
-    with the largest NT-Xent, image by image. One pass forward for each view."""
-    with untouched(model):
-        embedded = [model.method.embed(model(view).features) for view in views]
-    pairs = list(itertools.combinations(range(len(views)), 2))
-    worst = torch.stack([nt_xent(embedded[i], embedded[j]) for i, j in pairs]).argmax(0)
-    stacked, rows = torch.stack(views), torch.arange(len(worst), device=worst.device)
-    chosen = torch.tensor(pairs, device=worst.device)[worst]
-    return [channels_last(stacked[chosen[:, side], rows]) for side in (0, 1)]
+    change = attack.codec.decode(z + step, x.shape) - attack.codec.decode(z, x.shape)
+    if like is None:
+        return x + change
+    longer = (like - x).flatten(1).norm(dim=1) / change.flatten(1).norm(dim=1).clamp(min=1e-6)
+    return torch.addcmul(x, change, longer.view(-1, *[1] * (x.ndim - 1)))

@@ -32,9 +32,11 @@ class Model(nn.Module):
         small = size <= 64 or config.signals
         self.backbone = build_backbone(config.backbone, config.backbone_options, small, config.maxpool, len(self.mean))
         self.method = methods_of(config.scale)[config.method](self.backbone.num_features)
+        if config.temperature:
+            self.method.temperature = config.temperature
         if distributed.is_initialized():
             self.backbone = synchronise(self.backbone, config.device)
-        self.dual = config.dual_bn and config.view not in ("none", "hvp")
+        self.dual = config.dual_bn and config.view != "none"
         if self.dual:
             convert_dual_batchnorm(self.backbone)
         self.target: nn.ModuleList | None = None

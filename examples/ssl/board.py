@@ -39,6 +39,7 @@ SETTINGS: dict[str, tuple[list[str], float]] = {
 GRAD = ["--view", "idaa-grad"]
 BOTH = [*GRAD, "--pair", "both", "--no-dual-bn", "--coarse"]
 NONE = ["--view", "none"]
+FREE = ("--temperature", "--alpha", "--extra-temperature", "--hardness", "--eps-schedule", "ramp")
 METHODS: dict[str, list[str]] = {
     "untrained": NONE,
     "none": NONE,
@@ -54,6 +55,26 @@ METHODS: dict[str, list[str]] = {
     **{f"third view {eps} on quantize 16": [*GRAD, "--eps", eps, "--quantize", "16"] for eps in (".1", ".2")},
     **{f"third view {eps} on mixup .2": [*GRAD, "--eps", eps, "--mixup", ".2"] for eps in (".1", ".2")},
     **{f"both views {eps} on quantize 16": [*BOTH, "--eps", eps, "--quantize", "16"] for eps in (".1", ".2")},
+    # The choice of weights.
+    **{
+        f"third view {eps} {weights}": [*GRAD, "--eps", eps, "--weights", weights]
+        for weights in ("cifar10-vae", "natural-vae")
+        for eps in (".05", ".1", ".2")
+    },
+    # Other forms of the third view.
+    "third view .2 alpha .5": [*GRAD, "--eps", ".2", "--alpha", ".5"],
+    "third view .2 alpha 2": [*GRAD, "--eps", ".2", "--alpha", "2"],
+    "third view .2 cool": [*GRAD, "--eps", ".2", "--extra-temperature", ".1"],
+    "third view .2 warm": [*GRAD, "--eps", ".2", "--extra-temperature", ".5"],
+    "third view .2 to x2": [*GRAD, "--eps", ".2", "--pull", "x2"],
+    "third view .2 to both": [*GRAD, "--eps", ".2", "--pull", "both"],
+    "third view .2 one norm": [*GRAD, "--eps", ".2", "--no-dual-bn"],
+    "third view .2 its branch": ["--view", "idaa", "--eps", ".2", "--anchor", "other"],
+    "third view .4 ramp": [*GRAD, "--eps", ".4", "--eps-schedule", "ramp"],
+    "third view .2 half": [*GRAD, "--eps", ".2", "--share", ".5"],
+    "third view as hard -.5": [*GRAD, "--eps", ".2", "--hardness", "-.5"],
+    "third view as hard 0": [*GRAD, "--eps", ".2", "--hardness", "0"],
+    "both views .2 ramp": [*BOTH, "--eps", ".2", "--eps-schedule", "ramp"],
     **{f"both views {eps} on mixup .2": [*BOTH, "--eps", eps, "--mixup", ".2"] for eps in (".1", ".2")},
 }
 
@@ -91,8 +112,8 @@ def costs(setting: str, methods: list[str], repeats: int = 9) -> dict[str, float
 
 
 def kind(method: str) -> str:
-    """What a method costs by: its options without their numbers, and without the temperature."""
-    return " ".join(w for w in METHODS[method] if w != "--temperature" and not w.replace(".", "").isdigit())
+    """What a method costs by: its options without their numbers, and without those that cost nothing."""
+    return " ".join(w for w in METHODS[method] if w not in FREE and not w.strip("-").replace(".", "").isdigit())
 
 
 def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, float]:

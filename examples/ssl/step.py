@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import controls
@@ -28,12 +30,14 @@ def backward(
     config, loss = model.config, model.method.loss
     if config.pair == "both":
         return both(model, attack, x1, x2, eps)
+    follows = math.isfinite(config.hardness)
     by_gradient = config.view in BY_GRADIENT or (config.view == "latent" and config.matched)
     a, b = model(x1.requires_grad_(by_gradient)), model(x2)
     clean = extra = loss(a, b)
     if by_gradient:  # the step's own gradient, of x1 alone; the whole step goes back once x' is there
         (slope,) = torch.autograd.grad(clean, x1, retain_graph=True)
-        more = [attack(x1.detach(), grad=slope, eps=eps)]
+        some = slice(round(config.share * len(x1)))
+        more = [attack(x1.detach()[some], grad=slope[some], eps=float(model.eps) if follows else eps)]
     elif config.view in ("idaa", "clae"):
         more = [attack(x1, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
     if config.view == "latent":
@@ -45,9 +49,26 @@ def backward(
         extra = loss(model(more[0], hard=True), b)
         extra.backward()
     else:
-        extra = loss(a, model(more[0], hard=True))
+        hard = model(more[0], hard=True)
+        pulled = {"x1": [a], "x2": [b], "both": [a, b]}[config.pull]
+        with at_temperature(model.method, config.extra_temperature):
+            extra = sum(loss(View(v.features[: len(more[0])], v.target), hard) for v in pulled) / len(pulled)
+        if follows:
+            gap = (extra - clean).detach() - config.hardness
+            model.eps.mul_(torch.exp(-0.05 * gap.clamp(-1, 1))).clamp_(0.02, 1)
         (clean + config.alpha * extra).backward()
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
+
+
+@contextmanager
+def at_temperature(method: Any, temperature: float) -> Iterator[None]:
+    """The loss of a method at another temperature, unless it is 0."""
+    usual = getattr(method, "temperature", 0)
+    if temperature:
+        method.temperature = temperature
+    yield
+    if temperature:
+        method.temperature = usual
 
 
 def see(model: Model, leaf: Tensor) -> View:

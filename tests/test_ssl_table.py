@@ -94,63 +94,48 @@ def test_a_cell_that_fails_is_named_and_does_not_stop_the_others(grid, tmp_path,
     assert "leave some empty" in capfd.readouterr().err
 
 
-def test_the_board_gives_every_arm_the_same_time(grid):
+def test_the_board_gives_every_method_the_same_time(grid):
     """Costs, epochs that fit them, and the page, on the package's own images."""
-    arms = ["none", "idaa-grad .2"]
-    results = grid("--board", "smoke", "--arms", *arms, "--seeds", "0", "10")
-    seconds = json.loads((results / "costs-smoke.json").read_text())["seconds"]
-    assert list(seconds) == arms
-    known = board.known_costs("smoke", ["idaa-grad .5"], results)  # of a kind that is known
-    assert known == seconds | {"idaa-grad .5": seconds["idaa-grad .2"]}
-    runs = board_report.read(results, "smoke")
-    assert [(arm, list(seeds)) for arm, seeds in runs.items()] == [(arm, [0, 10]) for arm in sorted(arms)]
-    for arm, seeds in runs.items():
-        assert seeds[0]["config"]["epochs"] * seconds[arm] == pytest.approx(2 * seconds["none"], rel=0.02)
+    methods = ["untrained", "none", "third view .2"]
+    results = grid("--board", "smoke", "--cells", *methods, "--seeds", "30", "11")
+    costs = board.known_costs("smoke", [*methods, "third view .1"], results)  # of a kind that is known
+    assert costs["untrained"] == costs["none"] == 1
+    assert costs["third view .1"] == costs["third view .2"] > 1
+    for deciding, seed in ((True, 11), (False, 30)):
+        runs = board_report.read(results, "smoke", deciding)
+        assert {name: list(seeds) for name, seeds in runs.items()} == {name: [seed] for name in methods}
+        epochs = {name: seeds[seed]["epochs"] for name, seeds in runs.items()}
+        assert epochs == {"untrained": 0, "none": 2, "third view .2": round(2 / costs["third view .2"], 2)}
     text = (results / "board.md").read_text()
-    assert "### smoke, fresh seeds, which decide" in text
-    assert "| **idaa-grad .2** | 10 |" in text
+    assert "### smoke, seeds that decide" in text
+    assert "| **third view .2** | 1 |" in text
     assert "### smoke, explored" in text
     assert (results / "board.png").read_bytes().startswith(b"\x89PNG")
 
 
-def arm(view, *seeds):
-    """Runs with a kNN accuracy for each seed, from 10 on, and a linear one that is twice that."""
-    runs = {}
-    for seed, knn in enumerate(seeds, 10):
-        metrics = {name: (1 + name.startswith("linear")) * knn / 100 for name in report.METRICS}
-        runs[seed] = {"config": {"view": view}, "metrics": metrics}
-    return runs
-
-
-def test_our_form_beside_the_best_control():
-    """Which control is best is asked of each measure; a random step in the latent is ours, and none."""
-    runs = {
-        "none": arm("none", 10, 12, 14),
-        "mixup .6": arm("none", 13, 13),
-        "latent .5": arm("latent", 50, 50),
-        "both .5": arm("idaa-grad", 14, 16, 18),
-        "both .8": arm("idaa-grad", 99),
+def fake_runs(**methods):
+    """Runs with these values of every measure, for seeds from 11 on."""
+    return {
+        name: {seed: {"metrics": dict.fromkeys(board_report.MEASURES, v / 100)} for seed, v in enumerate(values, 11)}
+        for name, values in methods.items()
     }
-    text = board_report.summary({"toy": runs, "without none": {"both .5": runs["both .5"]}})
-    (row,) = text.splitlines()[2:]
-    shown = [
-        "toy",
-        "both .5",
-        "10 11 12",
-        "+4.0 ± 0.0",
-        "+2.0 ± 12.7 (mixup .6)",
-        "+8.0 ± 0.0",
-        "+4.0 ± 25.4 (mixup .6)",
-    ]
-    assert [cell.strip() for cell in row.strip("|").split("|")] == shown
-    assert board_report.gain(runs, ["both .5"]) == pytest.approx(4)
-    assert board_report.gain(runs, ["both .5", "both .8"]) == pytest.approx(89)  # over the 10 of its one seed
-    assert board_report.gain(runs, ["third"]) is None
 
 
-def test_arms_that_differ_in_a_number_alone_share_a_cost():
-    assert board.kind("both .2 coarse") == board.kind("both .5 coarse") != board.kind("idaa-grad .5")
-    assert len({board.kind(name) for name in ("none", "third", "mixup .6", "quantize 8", "noise .1")}) == 5
+def test_the_deviation_is_pooled_over_the_methods_of_a_setting():
+    """By hand: squares 2 and .5 with 2 and 1 degrees of freedom; Student's t of 3 is 3.182."""
+    runs = fake_runs(none=[10, 11, 12], third=[12, 13], latent=[20])
+    deviation, freedom = board_report.pooled(runs, "knn_backbone")
+    assert freedom == 3
+    assert deviation == pytest.approx((2.5 / 3) ** 0.5)
+    assert board_report.gain(runs, "third", "none", "knn_backbone") == "+1.5 ± 2.7"
+    assert board_report.gain(fake_runs(none=[10], third=[12]), "third", "none", "knn_backbone") == "+2.0"
+
+
+def test_methods_that_differ_in_numbers_alone_share_a_cost():
+    kinds = {name: board.kind(name) for name in board.METHODS}
+    assert kinds["both views .1"] == kinds["both views .2"] != kinds["third view .2"]
+    assert kinds["none"] == kinds["none T .1"] == kinds["untrained"]
+    assert len({kinds[name] for name in ("none", "third", "mixup .6", "quantize 8", "same-crop", "clae .006")}) == 6
 
 
 def test_intervals_are_students():

@@ -133,15 +133,15 @@ def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, flo
     return {name: known["costs"][kind(name)] for name in methods}
 
 
-def cells(setting: str, methods: list[str], seeds: list[int], folder: Path) -> list[list[str]]:
-    """Arguments of train.py for each method in a setting, one whole seed before the next."""
+def cells(setting: str, methods: list[str], seeds: list[int], rest: list[str], folder: Path) -> list[list[str]]:
+    """Arguments of train.py for each method in a setting, and the ``rest`` of all, one whole seed before the next."""
     cost, (options, budget) = known_costs(setting, methods, folder), SETTINGS[setting]
     rows = []
     for seed in seeds:
         for name in methods:
             epochs = "0" if name == "untrained" else f"{budget / cost[name]:.2f}"
             out = f"runs/board/{setting}--{name.replace(' ', '-')}--s{seed}"
-            rows.append([*options, *METHODS[name], "--epochs", epochs, "--seed", str(seed), "--out", out])
+            rows.append([*options, *METHODS[name], *rest, "--epochs", epochs, "--seed", str(seed), "--out", out])
     return rows
 
 

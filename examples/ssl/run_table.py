@@ -52,7 +52,7 @@ def main() -> None:
     own, rest = own_and_rest(sys.argv[1:])
     args = parser.parse_args(own)
     results = args.results or RESULTS / ("board" if args.board else "ssl")
-    grid = board.cells(args.board, args.cells, args.seeds, results) if args.board else cells(args, rest)
+    grid = board.cells(args.board, args.cells, args.seeds, rest, results) if args.board else cells(args, rest)
     write = board_report.write if args.board else report.write
     here = HERE.relative_to(Path.cwd()) if HERE.is_relative_to(Path.cwd()) else HERE
     run_grid(

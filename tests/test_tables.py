@@ -68,7 +68,9 @@ def test_the_page_of_experiments_is_that_of_its_results(tmp_path):
     folder = copy_of("ssl", tmp_path)
     report.write(folder)
     written = (folder / "table.md").read_text()
-    assert written == tables.SSL.read_text(), "run python examples/ssl/report.py benchmarks/results/ssl"
+    assert written == (tables.RESULTS / "ssl" / "table.md").read_text(), (
+        "run python examples/ssl/report.py benchmarks/results/ssl"
+    )
 
 
 def test_the_page_of_figures_5_and_6_is_that_of_its_results(tmp_path):

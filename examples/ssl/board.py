@@ -36,6 +36,14 @@ SETTINGS: dict[str, tuple[list[str], float]] = {
     "tiny-imagenet-weak": ([*SMALL, *WEAK, "--data", "tiny-imagenet"], 6),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
+TITLES = {
+    "cifar10-weak": "CIFAR-10, weak augmentation",
+    "cifar10-paper": "CIFAR-10, the paper's augmentation",
+    "cifar100-weak": "CIFAR-100, weak augmentation",
+    "cifar100-paper": "CIFAR-100, the paper's augmentation",
+    "tiny-imagenet-weak": "Tiny ImageNet (50 classes), weak augmentation",
+    "smoke": "smoke test",
+}
 GRAD = ["--view", "idaa-grad"]
 BOTH = [*GRAD, "--pair", "both", "--no-dual-bn", "--coarse"]
 NONE = ["--view", "none"]
@@ -77,6 +85,36 @@ METHODS: dict[str, list[str]] = {
     "both views .2 ramp": [*BOTH, "--eps", ".2", "--eps-schedule", "ramp"],
     **{f"both views {eps} on mixup .2": [*BOTH, "--eps", eps, "--mixup", ".2"] for eps in (".1", ".2")},
 }
+# The start of a name in words; the rest is a number.
+WORDS = {
+    "none": "two random views, longer",
+    "third view": "IDAA as a third view,",
+    "third": "third random view",
+    "same-crop": "same crop, other colours",
+    "latent": "random latent step,",
+    "mixup": "mixup noise",
+    "quantize": "random quantization",
+    "clae": "CLAE,",
+    "both views": "IDAA on both views,",
+}
+# The rows of README's table, in the settings of CIFAR-10.
+SHORT = {
+    "untrained": "an untrained network",
+    "none": "two random views, trained longer",
+    "third": "a third random view",
+    "quantize 16": "two random views, randomly quantized",
+    "third view .2": "IDAA as a third view",
+    "third view .2 on quantize 16": "IDAA as a third view, all views randomly quantized",
+}
+
+
+def in_words(method: str) -> str:
+    """The name of a method for a figure."""
+    parts = []
+    for part in method.split(" on "):
+        start = next(start for start in WORDS if part.startswith(start))
+        parts.append(f"{WORDS[start]}{part.removeprefix(start)}")
+    return ", on ".join(parts)
 
 
 def stepper(config: Config, x: torch.Tensor) -> Callable[[], Any]:

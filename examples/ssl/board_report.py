@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import report
-from board import METHODS, SETTINGS, kind
-from scipy import stats
+from board import METHODS, SETTINGS, SHORT, TITLES, in_words, kind
+
+from examples.shared.table import markdown, spread, students_t
 
 DECIDING = range(10, 30)  # seeds; all others explore
 MEASURES = {"knn_embedding": "kNN, embedding", "knn_backbone": "kNN", "linear_backbone": "linear"}
@@ -54,7 +54,7 @@ def gain(runs: Runs, one: str, other: str, measure: str) -> str:
     mean = f"{statistics.mean(a) - statistics.mean(b):+.1f}"
     if not freedom:
         return mean
-    return f"{mean} ± {stats.t.ppf(0.975, freedom) * deviation * math.sqrt(1 / len(a) + 1 / len(b)):.1f}"
+    return f"{mean} ± {students_t(freedom) * deviation * math.sqrt(1 / len(a) + 1 / len(b)):.1f}"
 
 
 def ours(name: str) -> bool:
@@ -68,18 +68,41 @@ def table(runs: Runs) -> str:
     for name, seeds in runs.items():
         epochs = statistics.mean(run["epochs"] for run in seeds.values())
         line = [f"**{name}**" if ours(name) else name, str(len(seeds)), f"{epochs:.1f}"]
-        line += [report.spread(values(seeds, measure), 1) for measure in MEASURES]
+        line += [spread(values(seeds, measure), 1) for measure in MEASURES]
         compared = "none" in runs and name != "none"
         line += [gain(runs, name, "none", measure) if compared else "-" for measure in MEASURES]
         lines.append(line)
     header = ["method", "seeds", "epochs", *MEASURES.values(), *(f"{name}: over none" for name in MEASURES.values())]
-    return report.markdown(header, lines)
+    return markdown(header, lines)
+
+
+def short(settings: dict[str, Runs]) -> str:
+    """README's table: a few methods in the settings of CIFAR-10, accuracy with its 95 % interval."""
+    shown = {setting: runs for setting, runs in settings.items() if setting.startswith("cifar10-")}
+    lines = []
+    for name, text in SHORT.items():
+        if all(name in runs for runs in shown.values()):
+            cells = [accuracy(runs, name, measure) for runs in shown.values() for measure in MEASURES]
+            lines.append([text, *cells])
+    names = [f"{TITLES[setting].partition(', ')[2]}: {name}" for setting in shown for name in MEASURES.values()]
+    return markdown(["", *names], lines)
+
+
+def accuracy(runs: Runs, name: str, measure: str) -> str:
+    """Mean in per cent, with the 95 % interval by the pooled deviation."""
+    found, (deviation, freedom) = values(runs[name], measure), pooled(runs, measure)
+    mean = f"{statistics.mean(found):.1f}"
+    return f"{mean} ± {students_t(freedom) * deviation / math.sqrt(len(found)):.1f}" if freedom else mean
 
 
 def plot(settings: dict[str, Runs], file: Path) -> None:
     """Each measure in a panel of its own, a dot for each seed and a line at the mean; ours in colour, others grey."""
     from matplotlib.figure import Figure
 
+    settings = {title: {m: r for m, r in runs.items() if m != "untrained"} for title, runs in settings.items()}
+    settings = {title: runs for title, runs in settings.items() if runs}
+    if not settings:
+        return
     rows = sum(map(len, settings.values()))
     figure = Figure(figsize=(11, 1.2 * len(settings) + 0.22 * rows), dpi=110, layout="constrained")
     heights = [len(runs) for runs in settings.values()]
@@ -90,15 +113,16 @@ def plot(settings: dict[str, Runs], file: Path) -> None:
                 found, color = values(seeds, measure), "tab:red" if ours(name) else "grey"
                 axis.plot(found, [height] * len(found), "o", color=color, markersize=4, alpha=0.7)
                 axis.plot(statistics.mean(found), height, "|", color=color, markersize=13, markeredgewidth=2)
-            axis.set(title=f"{setting}: {title}, %")
+            axis.set_title(f"{TITLES[setting]}\n{title}, %", fontsize=9)
             axis.grid(alpha=0.3, axis="x")
-        line[0].set_yticks(range(len(runs)), list(reversed(runs)))
+        line[0].set_yticks(range(len(runs)), [in_words(name) for name in reversed(runs)])
     figure.savefig(file)
 
 
 def write(results: Path) -> None:
     """board.md and board.png in the folder of the JSONs."""
-    parts, shown = [], {}
+    parts: list[str] = []
+    shown: dict[str, Runs] = {}
     for deciding, title in ((True, "seeds that decide"), (False, "explored")):
         for setting in SETTINGS:
             if runs := read(results, setting, deciding):
@@ -109,6 +133,7 @@ def write(results: Path) -> None:
                 parts += [f"### {setting}, {title}", table(runs), f"{said}."]
     if shown:
         plot(shown, results / "board.png")
+        parts[:0] = ["### In short", short(shown)]
     (results / "board.md").write_text("\n\n".join(parts or ["Nothing was run yet."]) + "\n")
 
 

@@ -51,8 +51,10 @@ def backward(
     else:
         hard = model(more[0], hard=True)
         pulled = {"x1": [a], "x2": [b], "both": [a, b]}[config.pull]
+        if config.share < 1:
+            pulled = [View(view.features[: len(more[0])]) for view in pulled]
         with at_temperature(model.method, config.extra_temperature):
-            extra = sum(loss(View(v.features[: len(more[0])], v.target), hard) for v in pulled) / len(pulled)
+            extra = sum(loss(view, hard) for view in pulled) / len(pulled)
         if follows:
             gap = (extra - clean).detach() - config.hardness
             model.eps.mul_(torch.exp(-0.05 * gap.clamp(-1, 1))).clamp_(0.02, 1)

@@ -78,13 +78,6 @@ def test_simsiam():
     assert list(m.constant_lr()) == list(m.predictor.parameters())
 
 
-def test_byol():
-    m, (a, b) = method("byol"), views(256)
-    predict = lambda view: m.predictor(m.projector(view.features))  # noqa: E731
-    expected = -(cosine(predict(a), b.target) + cosine(predict(b), a.target)).mean() / 2
-    torch.testing.assert_close(m.loss(a, b), expected)
-
-
 def test_moco():
     m, (a, b) = method("moco"), views(128)
 
@@ -209,24 +202,6 @@ def test_randaugment_draws_for_each_image():
     assert len({tuple(view.flatten().tolist()) for view in views}) > 12
 
 
-def test_swav():
-    m, (a, b) = method("swav"), views()
-
-    def scores(view):
-        return unit(m.projector(view.features)) @ m.prototypes.weight.T
-
-    def codes(score):  # three rounds of making rows, then columns, sum to one
-        q = (score / 0.05).exp().T
-        for _ in range(3):
-            q = q / q.sum(1, keepdim=True)
-            q = q / q.sum(0, keepdim=True)
-        return q.T
-
-    sa, sb = scores(a), scores(b)
-    expected = -((codes(sa) * (sb / 0.1).log_softmax(1)).sum(1) + (codes(sb) * (sa / 0.1).log_softmax(1)).sum(1)).mean()
-    torch.testing.assert_close(m.loss(a, b), expected / 2, rtol=1e-4, atol=1e-4)
-
-
 def test_the_queue_of_moco_is_a_ring_and_only_a_step_moves_it():
     m, (a, b) = method("moco"), views(128)
     before = m.queue.clone()
@@ -238,13 +213,6 @@ def test_the_queue_of_moco_is_a_ring_and_only_a_step_moves_it():
     torch.testing.assert_close(m.queue[[-2, -1, 0, 1, 2, 3]], unit(b.target))
     assert m.place == 4
     assert "queue" in m.state_dict()
-
-
-def test_prototypes_of_swav_stay_on_the_sphere():
-    m = method("swav")
-    m.prototypes.weight.data.mul_(3)
-    m.update([])
-    torch.testing.assert_close(m.prototypes.weight.norm(dim=1), torch.ones(512))
 
 
 @pytest.mark.parametrize("anchor", ["same", "other"])
@@ -267,7 +235,7 @@ def test_an_attack_has_a_slope_and_moves_nothing(name, anchor):
 
 
 def test_the_target_network_follows():
-    model = Model(configure(["--method", "byol", "--scale", "smoke"]), 32)
+    model = Model(configure(["--method", "moco", "--scale", "smoke"]), 32)
     before = copy.deepcopy(model.target)
     nn.init.ones_(model.backbone.conv1.weight)
     model.follow()

@@ -59,32 +59,27 @@ def fake(view, seed, accuracy, seconds, **config):
     """A result file's content. Numbers are made up to test the table's arithmetic, and nothing else."""
     told = vars(report.configure(["--view", view, "--scale", "small", "--seed", str(seed)]))
     told = {name: value for name, value in told.items() if name not in PLACE}
-    log = [{"epoch": e, "knn": accuracy * e / 2, "cpu_seconds": seconds, "seconds": 1.0} for e in (1.0, 2.0)]
+    log = [{"epoch": e, "cpu_seconds": seconds, "seconds": 1.0} for e in (1.0, 2.0)]
     metrics = dict.fromkeys(report.METRICS, accuracy)
     run = {"machine": "a CPU, no GPU", "commit": "abc1234", "date": "2026-01-01"}
     return {"run": run, "config": told | config, "metrics": metrics, "log": log}
 
 
-def test_the_table_states_seeds_spread_cost_and_what_was_not_run(tmp_path):
+def test_the_table_states_seeds_spread_and_time(tmp_path):
     runs = [fake("none", 0, 0.4, 10), fake("none", 1, 0.42, 10), fake("third", 0, 0.43, 15), fake("third", 1, 0.44, 15)]
     runs += [fake("idaa", 0, 0.44, 30), fake("idaa", 1, 0.45, 32), fake("idaa", 0, 0.5, 30, eps=0.3)]
-    runs += [fake("third", 0, 0.6, 15, crop=0.4), fake("idaa", 0, 0.62, 30, crop=0.4)]
     for i, run in enumerate(runs):
         (tmp_path / f"{i}.json").write_text(json.dumps(run))
     report.write(tmp_path)
     text = (tmp_path / "table.md").read_text()
     row = lambda start: next(line for line in text.splitlines() if line.startswith(start))  # noqa: E731
     assert "| 0 1 | 2 | 41.0 ± 1.4 |" in row("| none |")
-    assert "| +1.0 ± 0.0 | +1.0 ± 0.0 | 62 ± 3 | 3.10 |" in row("| idaa |  |")
+    assert row("| idaa |  |").endswith("| 62 ± 3 |")
     assert "| eps 0.3 | 0 | 2 | 50.0 |" in row("| idaa | eps")
-    assert "| +7.0 | +7.0 | 60 | 3.00 |" in row("| idaa | eps")
-    assert "| +2.0 | +2.0 |" in row("| idaa | crop 0.4 |")
-    assert row("| clae |").count("not run") == 10
     assert row("| simclr | idaa |").startswith(
         "| simclr | idaa | 83.41 | not run | 46.78 | not run | 88.07 | not run |"
     )
     assert "Commit abc1234; a CPU, no GPU; 2026-01-01" in text
-    assert (tmp_path / "simclr-cifar10-small.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_cell_that_fails_is_named_and_does_not_stop_the_others(grid, tmp_path, capfd):

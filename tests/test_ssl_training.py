@@ -64,7 +64,7 @@ def assert_same_state(one, two):
         assert torch.equal(value["exp_avg_sq"], two["optimiser"]["state"][key]["exp_avg_sq"])
 
 
-IMAGES = {"simsiam": 64, "byol": 64}  # their wide heads learn fast and take their time
+IMAGES = {"simsiam": 64}  # its wide heads learn fast and take their time
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_one_epoch_lowers_the_loss(method, view, options, untrained, tmp_path):
         ["--pair", "replace"],
         ["--pair", "replace", "--view", "clae", "--anchor", "other"],
         ["--no-dual-bn", "--anchor", "other", "--alpha", "0.5"],
-        ["--steps", "3", "--start", "uniform", "--eps-schedule", "ramp", "--bf16"],
+        ["--eps-schedule", "ramp", "--bf16"],
     ],
 )
 def test_other_settings_learn(more, options, tmp_path):
@@ -120,7 +120,7 @@ def test_other_settings_learn(more, options, tmp_path):
 
 @pytest.mark.parametrize(
     ("method", "view"),
-    [("moco", "idaa"), ("byol", "idaa-grad"), ("swav", "third"), ("mochi", "clae"), ("adco", "idaa")],
+    [("moco", "idaa"), ("simclr", "idaa-grad"), ("simsiam", "third"), ("mochi", "clae"), ("adco", "idaa")],
 )
 def test_an_interrupted_run_ends_with_the_same_weights(method, view, options, tmp_path):
     more = ["--method", method, "--view", view, "--epochs", 3, "--train-images", 64]
@@ -187,7 +187,7 @@ def test_a_killed_run_loses_at_most_one_epoch(options, tmp_path):
 
 RUNS = [  # method, view, images, tolerance
     ("moco", "none", 64, 1e-4),
-    ("byol", "third", 64, 1e-4),
+    ("infomin", "third", 64, 1e-4),
     ("simclr", "idaa", 16, 1e-3),  # one step: a sign that rounding turns in a later attack is no error
     ("simsiam", "idaa-grad", 16, 1e-3),
     ("plain", "clae", 16, 1e-3),

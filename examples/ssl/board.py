@@ -25,7 +25,7 @@ from train import load_data, make_model, make_optimiser
 from examples.shared.table import seconds
 from idaa_transforms.util.provenance import provenance
 
-SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "99", "--no-bf16"]
+SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--no-bf16"]
 WEAK = ["--crop", ".4", "--jitter", ".4", ".4", ".4", ".1"]  # half the paper's jitter
 # A setting: data and random augmentation, and the budget in epochs of plain training.
 SETTINGS: dict[str, tuple[list[str], float]] = {

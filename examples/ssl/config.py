@@ -24,9 +24,7 @@ class Config:
     """What decides a run. The method's recipe (methods/*.py) goes before these defaults, then the scale, then the
     command line."""
 
-    method: Literal[
-        "plain", "uel", "simclr", "simsiam", "moco", "byol", "swav", "mochi", "synco", "adco", "infomin"
-    ] = "simclr"
+    method: Literal["plain", "uel", "simclr", "simsiam", "moco", "mochi", "synco", "adco", "infomin"] = "simclr"
     scale: Literal["paper", "small", "smoke", "imagenet"] = "paper"
     seed: int = 0
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
@@ -46,10 +44,7 @@ class Config:
     eps: float = 0.1  # of idaa, in the latent
     clae_eps: float = 0.006  # of clae and clae-grad, in [0, 1]: about .03 of the paper's normalised pixels
     eps_schedule: Literal["constant", "ramp"] = "constant"  # ramp: from 0 to eps over the run
-    steps: int = 1
-    step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
     anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
-    start: Literal["zero", "uniform"] = "zero"
     weights: str = "cifar10-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
 
     # data and augmentation
@@ -87,7 +82,6 @@ class Config:
 
     # measuring
     sigma: float = 0.5  # of the weighted kNN
-    knn_every: int = 5  # epochs
     probe_epochs: int = 90  # of the linear classifier, with --stream
     probe_batch: int = 4096
     probe_lr: float = 0.1  # for a batch of 256
@@ -136,7 +130,6 @@ SCALES: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "epochs": 6,
         "flat_epochs": 1,
-        "knn_every": 1,
         "threads": 1,
     },
     "imagenet": {  # ResNet-50 at 224; the rest is in methods/imagenet.py
@@ -157,7 +150,6 @@ SCALES: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "epochs": 1,
         "flat_epochs": 0,
-        "knn_every": 1,
         "bf16": False,
         "device": "cpu",
         "threads": 1,

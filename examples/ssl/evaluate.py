@@ -93,12 +93,6 @@ def linear(
         return (classifier(queries).argmax(1) == answers).float().mean().item()
 
 
-def monitor(model: Model, data: Images, sigma: float) -> float:
-    """kNN accuracy on backbone features, for the log of a training run."""
-    memory, queries = features(model, data.train)[0], features(model, data.test)[0]
-    return knn(memory, data.train_labels, queries, data.test_labels, sigma=sigma)
-
-
 def evaluate(model: Model, data: Images, sigma: float) -> dict[str, float]:
     """kNN and linear accuracy, on backbone features and on the embedding, with batch norm statistics of the training
     images."""

@@ -139,8 +139,7 @@ def learn(
 
 def make_attack(config: Config, model: Model) -> Any:
     """The transform that makes adversarial views of normalised images; None where views are random."""
-    settings: dict[str, Any] = {"mean": model.mean, "std": model.std, "steps": config.steps, "start": config.start}
-    settings["step_size"] = config.step_size or None
+    settings: dict[str, Any] = {"mean": model.mean, "std": model.std}
     if config.view.startswith("clae"):
         return CLAETransform(config.clae_eps, signals=config.signals, **settings).to(config.device)
     if config.view in OF_VAE:

@@ -113,7 +113,6 @@ def train(config: Config) -> dict[str, Any]:
     first, spent = resume(checkpoint, config, state, PLACE)
     last = max(first, min(whole, config.stop_after or whole))
     bar = tqdm(total=total, initial=first * steps, unit="step", disable=rank > 0)
-    metrics: dict[str, float] = {}
     for epoch in range(first, last):
         # Each epoch seeds its own random numbers, so that resuming needs no others. Every process augments the whole
         # batch, by the same numbers, and takes its share.
@@ -134,23 +133,20 @@ def train(config: Config) -> dict[str, Any]:
             raise RuntimeError(f"the loss became {loss} and {extra_loss} in epoch {epoch + 1}; lower --lr or --eps")
         took = since(started)
         spent = {name: spent[name] + took[name] for name in spent}
-        if epoch + 1 == whole:  # by every process: batch norms that take the moments of all need them all
-            metrics = evaluate.evaluate(model, data, config.sigma)
         if rank == 0:
-            due = (epoch + 1) % config.knn_every == 0
-            accuracy = metrics.get("knn_backbone") or (evaluate.monitor(model, data, config.sigma) if due else "")
-            row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "knn": accuracy, "eps": eps}
+            row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "eps": eps}
             row |= {"lr": optimiser.param_groups[0]["lr"], **took}
             row |= {"images_per_second": todo * config.batch_size / took["seconds"]}
             log_row(folder / "log.csv", row)
             save(checkpoint, config, state, epoch + 1, spent)
-            bar.set_description(f"epoch {epoch + 1}: loss {loss:.3f}, {extra_loss:.3f}, kNN {accuracy or '-':.5}")
+            bar.set_description(f"epoch {epoch + 1}: loss {loss:.3f}, {extra_loss:.3f}")
         if world > 1:
             distributed.barrier()
     bar.close()
     if last < whole:
         return {}
-    metrics = metrics or evaluate.evaluate(model, data, config.sigma)
+    # By every process: batch norms that take the moments of all need them all.
+    metrics = evaluate.evaluate(model, data, config.sigma)
     if rank:
         return {}
     seen = {"processes": world, **hours(spent), "attack": attack.stats() if attack else {}}

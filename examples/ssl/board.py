@@ -34,6 +34,7 @@ SETTINGS: dict[str, tuple[list[str], float]] = {
     "cifar100-weak": ([*SMALL, *WEAK, "--data", "cifar100"], 6),
     "cifar100-paper": ([*SMALL, "--data", "cifar100"], 6),
     "tiny-imagenet-weak": ([*SMALL, *WEAK, "--data", "tiny-imagenet"], 6),
+    "cifar10-weak-long": ([*SMALL, *WEAK], 24),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
 TITLES = {
@@ -42,6 +43,7 @@ TITLES = {
     "cifar100-weak": "CIFAR-100, weak augmentation",
     "cifar100-paper": "CIFAR-100, the paper's augmentation",
     "tiny-imagenet-weak": "Tiny ImageNet (50 classes), weak augmentation",
+    "cifar10-weak-long": "CIFAR-10, weak augmentation, four times as long",
     "smoke": "smoke test",
 }
 GRAD = ["--view", "idaa-grad"]

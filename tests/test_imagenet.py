@@ -75,7 +75,6 @@ FORMS = [
     ["--method", "simclr", "--view", "third", "--accumulate", "2"],
     ["--method", "simclr", "--view", "clae"],
     ["--method", "simclr", "--view", "idaa-grad", "--pair", "both", "--coarse", "--no-dual-bn"],
-    ["--method", "simclr", "--view", "small"],
     ["--method", "mochi", "--view", "none"],
 ]
 

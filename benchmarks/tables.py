@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import paper, scale
 from benchmarks.harness import table
-from idaa_transforms.core.settings import DEFAULTS, Settings
+from idaa_transforms._core.settings import DEFAULTS, Settings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -219,7 +219,7 @@ def identity() -> str:
         "CLAE, 1 step": "CLAE",
         "IDAA cifar10-vae, 1 step": "IDAA, `cifar10-vae`",
         "IDAA cifar10-vae, 5 steps": "the same, five steps",
-        "IDAA cifar10-vae, 1 step, l2, posterior scale": 'the same, `scale="posterior", norm="l2"`',
+        "IDAA cifar10-vae, 1 step, l2, posterior scale": 'the same, `eps_unit="posterior", norm="l2"`',
         "IDAA taef2, 1 step": "IDAA, TAEF2",
     }
     columns = {

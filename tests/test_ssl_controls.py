@@ -8,7 +8,7 @@ from network import Model
 from step import augmentations, backward, make_attack, random_views, see
 from torch.nn import functional as F
 
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from network import Model
 from torch import nn
 from torch.nn import functional as F
 
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

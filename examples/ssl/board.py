@@ -23,7 +23,7 @@ from step import augmentations, make_attack, update
 from train import load_data, make_model, make_optimiser
 
 from examples.shared.table import seconds
-from idaa_transforms.util.provenance import provenance
+from idaa_transforms._util.provenance import provenance
 
 SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--no-bf16"]
 WEAK = ["--crop", ".4", "--jitter", ".4", ".4", ".4", ".1"]  # half the paper's jitter

@@ -136,7 +136,7 @@ def hours() -> str:
     fix = "python -m examples.semi.run_table --labels 400 2500 10000 --views none clae idaa"
     rows: list[tuple[str, str, Callable[[str], float], int]] = [
         ("Plain, UEL, SimCLR, SimSiam", f"{ssl} plain uel simclr simsiam", partial(estimate.hours, estimate.SSL), 8),
-        ("MoCo, SwAV (not in its tables)", f"{ssl} moco swav", partial(estimate.hours, estimate.SSL), 4),
+        ("MoCo (not in its tables)", f"{ssl} moco", partial(estimate.hours, estimate.SSL), 2),
         ("MoCHi, SynCo, AdCo, InfoMin", f"{ssl} mochi synco adco infomin", partial(estimate.hours, estimate.SSL), 8),
         ("FixMatch, WRN-28-8", fix, wide, 3),
         ("FixMatch, WRN-28-2", f"{fix} -- --backbone wrn-28-2", narrow, 3),

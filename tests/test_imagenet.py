@@ -75,7 +75,6 @@ FORMS = [
     ["--method", "simclr", "--view", "third", "--accumulate", "2"],
     ["--method", "simclr", "--view", "clae"],
     ["--method", "simclr", "--view", "idaa-grad", "--pair", "both", "--coarse", "--no-dual-bn"],
-    ["--method", "simclr", "--view", "small"],
     ["--method", "mochi", "--view", "none"],
 ]
 
@@ -237,7 +236,7 @@ def test_a_process_that_is_told_to_end_says_how_to_go_on(options, tmp_path):
 
 def test_what_cannot_be_combined(options, tmp_path, capsys):
     for wrong, message in (
-        (["--recipe", "imagenet", "--method", "byol"], "and infomin, not byol"),
+        (["--recipe", "imagenet", "--method", "uel"], "and infomin, not uel"),
         (["--stream", "--data", "x"], "with --stream pictures have any size; add --image-size"),
         (["--accumulate", "2"], "--accumulate is for --stream"),
     ):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
@@ -16,7 +18,13 @@ def own_and_rest(words: list[str]) -> tuple[list[str], list[str]]:
     return words[:cut], words[cut + 1 :]
 
 
-def run_cell(program: list[str], arguments: list[str], folder: Path, results: Path) -> bool:
+def run_cell(
+    program: list[str],
+    arguments: list[str],
+    folder: Path,
+    results: Path,
+    keep: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> bool:
     """Run one cell unless its result is there.
 
     Args:
@@ -24,6 +32,7 @@ def run_cell(program: list[str], arguments: list[str], folder: Path, results: Pa
         arguments: of it.
         folder: of the run; its name is the name of the result.
         results: where results are kept.
+        keep: what of a result; all, where it is not said.
 
     Returns:
         Whether the result is there.
@@ -35,7 +44,8 @@ def run_cell(program: list[str], arguments: list[str], folder: Path, results: Pa
     done = subprocess.run([sys.executable, *program, *arguments], check=False).returncode == 0
     if done:
         results.mkdir(parents=True, exist_ok=True)
-        result.write_text((folder / "result.json").read_text())
+        text = (folder / "result.json").read_text()
+        result.write_text(json.dumps(keep(json.loads(text)), indent=1) + "\n" if keep else text)
     return done
 
 
@@ -45,18 +55,19 @@ def run_grid(
     folder: Callable[[list[str]], str],
     results: Path,
     report: Callable[[Path], object],
+    keep: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> None:
     """Run the cells and report after each. One that fails is named in the end and does not stop the others.
 
     Args:
         cells: arguments of ``program``, a list for each cell.
-        program, results: see :func:`run_cell`.
+        program, results, keep: see :func:`run_cell`.
         folder: of the run, from the arguments.
         report: writes the table of ``results``, once there is one.
     """
     failed = []
     for cell in cells:
-        if not run_cell(program, cell, Path(folder(cell)), results):
+        if not run_cell(program, cell, Path(folder(cell)), results, keep):
             failed.append(cell)
         if any(results.glob("*.json")):
             report(results)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from idaa_transforms.sample import cifar10_sample
@@ -33,7 +34,8 @@ def labelled_images(
         size: height and width; 0 for what they are.
         download: whether torchvision may.
         device: where they go.
-        train: keep so many of the training images, the first; 0 for all. ``test`` likewise.
+        train: keep so many of the training images, evenly spaced, since files may be sorted by class; 0 for all.
+            ``test`` likewise.
         channels: of the images; None for those that they have.
         signals: the data are an .npz of x_train (N, C, L), in units of their own.
 
@@ -57,7 +59,11 @@ def labelled_images(
             f"{data!r} does not fit into memory, which a smaller --image-size may cure, or has no labels, which are "
             "needed: y_train and y_test in an .npz, or a folder for each class"
         )
-    x_train, y_train, x_test, y_test = (part.to(device) for part in parts)
-    return Images(
-        x_train[: train or None], x_test[: test or None], images.name, y_train[: train or None], y_test[: test or None]
-    )
+    x_train, y_train = (_some(part, train).to(device) for part in parts[:2])
+    x_test, y_test = (_some(part, test).to(device) for part in parts[2:])
+    return Images(x_train, x_test, images.name, y_train, y_test)
+
+
+def _some(rows: Tensor, count: int) -> Tensor:
+    many = len(rows)
+    return rows[torch.arange(count) * many // count] if 0 < count < many else rows

@@ -72,8 +72,9 @@ class SyncedBatchNorm(_BatchNorm):
         with torch.no_grad():
             self.num_batches_tracked += 1
             n = x.numel() // x.shape[1] * dist.world_size()
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * n / (n - 1), self.momentum)
+            rate = self.momentum or 1 / int(self.num_batches_tracked)  # without momentum the mean of all batches
+            self.running_mean.lerp_(mean, rate)
+            self.running_var.lerp_(variance * n / (n - 1), rate)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (rows * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 

@@ -22,12 +22,11 @@ __all__ = [
     "read_runs",
     "seconds",
     "spread",
+    "students_t",
     "told",
 ]
 
 Run = dict[str, Any]
-# Student's t at 97.5 %, for 1, 2, ... degrees of freedom.
-T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
 
 def read_runs(results: Path) -> list[Run]:
@@ -78,8 +77,15 @@ def interval(differences: list[float]) -> str:
     mean = 100 * statistics.mean(differences)
     if len(differences) < 2:
         return f"{mean:+.1f}"
-    half = T[len(differences) - 2] * 100 * statistics.stdev(differences) / math.sqrt(len(differences))
+    half = students_t(len(differences) - 1) * 100 * statistics.stdev(differences) / math.sqrt(len(differences))
     return f"{mean:+.1f} ± {half:.1f}"
+
+
+def students_t(freedom: int) -> float:
+    """How many standard errors the half of a 95 % interval has, for so many degrees of freedom."""
+    from scipy import stats  # of the extra ssl
+
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def origins(runs: list[Run]) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-View = Literal["none", "third", "small", "hvp", "latent", "clae", "idaa", "idaa-grad"]
+View = Literal["none", "third", "same-crop", "latent", "clae", "clae-grad", "idaa", "idaa-grad"]
 VIEWS = get_args(View)
 WEIGHTS = {"cifar10": "cifar10-vae", "cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}
 """By the data that they were trained on."""

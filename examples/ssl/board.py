@@ -1,14 +1,15 @@
-"""The board: what a view brings for the time that it takes. docs/board.md says what is asked and how it is decided.
+"""The board: what a view brings for the time that it takes. docs/board.md has the protocol.
 
-    python examples/ssl/run_table.py --board cifar10-crops --seeds 10 11 12        # arms of one rung, each seed in turn
+    python examples/ssl/run_table.py --board cifar10-weak --seeds 30 --cells none third "idaa-grad .2"
 
-A budget is the time of so many epochs of plain two-view training. Each arm's step is timed first, all arms in one
+A budget is the time of so many epochs of plain two-view training. Each method's step is timed first, all in one
 process, interleaved; then each gets as many epochs, the last one in part, as its budget pays for.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import statistics
 import time
@@ -21,129 +22,178 @@ from config import Config, configure
 from step import augmentations, make_attack, update
 from train import load_data, make_model, make_optimiser
 
+from examples.shared.table import seconds
 from idaa_transforms._util.provenance import provenance
 
-CROPS = ["--crop", ".4", "--jitter", "0", "0", "0", "0", "--gray", "0"]
-BARE = ["--crop", "1", "--no-flip", *CROPS[2:]]
-OTHER = ["--crop", ".6", "--no-flip", *CROPS[2:]]  # where it is not known that a mirrored one is the same
-SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--knn-every", "9"]
-LARGE = ["--scale", "paper", "--batch-size", "512", "--lr", "1e-3", "--flat-epochs", "3", "--knn-every", "99"]  # a GPU
-# A rung: data and random augmentation, and the budget in epochs of plain training.
-RUNGS: dict[str, tuple[list[str], float]] = {
-    "cifar10-crops": ([*SMALL, *CROPS], 3),
-    "cifar10-bare": ([*SMALL, *BARE], 3),
-    "cifar10-weak": ([*SMALL, "--crop", ".4", "--jitter", ".4", ".4", ".4", ".1"], 3),
-    "cifar10-paper": (SMALL, 3),
-    "eurosat-crops": ([*SMALL, *CROPS, "--data", "eurosat", "--image-size", "32"], 6),
-    "cifar100-crops": ([*SMALL, *CROPS, "--data", "cifar100"], 3),
-    "dtd10-crops": ([*SMALL, *CROPS, "--data", "dtd10", "--image-size", "32"], 30),
-    "clothing-crops": ([*SMALL, *CROPS, "--data", "clothing128", "--image-size", "32"], 10),
-    "fsdd-crops": ([*SMALL, *OTHER, "--data", "fsdd", "--image-size", "32", "--weights", "runs/vae/fsdd"], 12),
-    "watch-crops": ([*SMALL, *OTHER, "--data", "watch", "--signals", "--weights", "runs/vae/watch"], 12),
-    "cifar10-crops-long": ([*SMALL, *CROPS], 12),
-    "cifar10-crops-resnet18": ([*LARGE, *CROPS], 25),
+SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--no-bf16"]
+WEAK = ["--crop", ".4", "--jitter", ".4", ".4", ".4", ".1"]  # half the paper's jitter
+# A setting: data and random augmentation, and the budget in epochs of plain training.
+SETTINGS: dict[str, tuple[list[str], float]] = {
+    "cifar10-weak": ([*SMALL, *WEAK], 6),
+    "cifar10-paper": (SMALL, 6),
+    "cifar100-weak": ([*SMALL, *WEAK, "--data", "cifar100"], 6),
+    "cifar100-paper": ([*SMALL, "--data", "cifar100"], 6),
+    "tiny-imagenet-weak": ([*SMALL, *WEAK, "--data", "tiny-imagenet"], 6),
+    "cifar10-weak-long": ([*SMALL, *WEAK], 24),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
-LADDER = ("cifar10-bare", "cifar10-crops", "cifar10-weak", "cifar10-paper")  # ever stronger random augmentation
-PLACE = ["--view", "idaa-grad", "--pair", "replace"]
-BOTH = ["--view", "idaa-grad", "--pair", "both", "--no-dual-bn"]
-ARMS: dict[str, list[str]] = {
-    "none": ["--view", "none"],
-    "third": ["--view", "third"],
-    "small": ["--view", "small"],
-    "hvp": ["--view", "hvp"],
-    "clae": ["--view", "clae"],
-    "mixup .6": ["--view", "none", "--mixup", ".6"],
-    "mixup .9": ["--view", "none", "--mixup", ".9"],
-    "noise .1": ["--view", "none", "--noise", ".1"],
-    "quantize 8": ["--view", "none", "--quantize", "8"],
-    "latent .1": ["--view", "latent", "--eps", ".1"],
-    "latent .2": ["--view", "latent", "--eps", ".2"],
-    "latent .5": ["--view", "latent", "--eps", ".5"],
-    "idaa-grad .2": ["--view", "idaa-grad", "--eps", ".2"],
-    "idaa-grad .5": ["--view", "idaa-grad", "--eps", ".5"],
-    "idaa-grad .8": ["--view", "idaa-grad", "--eps", ".8"],
-    "idaa-grad .2 quantize 8": ["--view", "idaa-grad", "--eps", ".2", "--quantize", "8"],
-    "idaa-grad .5 quantize 8": ["--view", "idaa-grad", "--eps", ".5", "--quantize", "8"],
-    "in place .5": [*PLACE, "--eps", ".5"],
-    "in place .5 coarse": [*PLACE, "--eps", ".5", "--coarse"],
-    "in place 1 coarse": [*PLACE, "--eps", "1", "--coarse"],
-    "in place .5 coarse quantize 8": [*PLACE, "--eps", ".5", "--coarse", "--quantize", "8"],
-    "both .1 coarse": [*BOTH, "--eps", ".1", "--coarse"],
-    "both .2 coarse": [*BOTH, "--eps", ".2", "--coarse"],
-    "both .5 coarse": [*BOTH, "--eps", ".5", "--coarse"],
-    "both .8 coarse": [*BOTH, "--eps", ".8", "--coarse"],
-    "both .2 coarse quantize 8": [*BOTH, "--eps", ".2", "--coarse", "--quantize", "8"],
-    "both .5 coarse quantize 8": [*BOTH, "--eps", ".5", "--coarse", "--quantize", "8"],
-    "both .5 coarse mixup .6": [*BOTH, "--eps", ".5", "--coarse", "--mixup", ".6"],
-    "idaa-grad .5 mixup .6": ["--view", "idaa-grad", "--eps", ".5", "--mixup", ".6"],
+TITLES = {
+    "cifar10-weak": "CIFAR-10, weak augmentation",
+    "cifar10-paper": "CIFAR-10, the paper's augmentation",
+    "cifar100-weak": "CIFAR-100, weak augmentation",
+    "cifar100-paper": "CIFAR-100, the paper's augmentation",
+    "tiny-imagenet-weak": "Tiny ImageNet (50 classes), weak augmentation",
+    "cifar10-weak-long": "CIFAR-10, weak augmentation, four times as long",
+    "smoke": "smoke test",
 }
+GRAD = ["--view", "idaa-grad"]
+BOTH = [*GRAD, "--pair", "both", "--no-dual-bn", "--coarse"]
+NONE = ["--view", "none"]
+FREE = ("--temperature", "--alpha", "--extra-temperature", "--hardness", "--eps-schedule", "ramp")
+METHODS: dict[str, list[str]] = {
+    "untrained": NONE,
+    "none": NONE,
+    **{f"none T {t}": [*NONE, "--temperature", t] for t in (".1", ".2", ".5")},
+    "third": ["--view", "third"],
+    "same-crop": ["--view", "same-crop"],
+    **{f"latent {eps}": ["--view", "latent", "--eps", eps] for eps in (".1", ".2", ".3")},
+    **{f"mixup {most}": [*NONE, "--mixup", most] for most in (".2", ".4", ".6")},
+    **{f"quantize {bins}": [*NONE, "--quantize", bins] for bins in ("8", "16")},
+    **{f"clae {eps}": ["--view", "clae-grad", "--clae-eps", eps] for eps in (".003", ".006", ".012")},
+    **{f"third view {eps}": [*GRAD, "--eps", eps] for eps in (".1", ".2", ".3")},
+    **{f"both views {eps}": [*BOTH, "--eps", eps] for eps in (".1", ".2")},
+    **{f"third view {eps} on quantize 16": [*GRAD, "--eps", eps, "--quantize", "16"] for eps in (".1", ".2")},
+    **{f"third view {eps} on mixup .2": [*GRAD, "--eps", eps, "--mixup", ".2"] for eps in (".1", ".2")},
+    **{f"both views {eps} on quantize 16": [*BOTH, "--eps", eps, "--quantize", "16"] for eps in (".1", ".2")},
+    # The choice of weights.
+    **{
+        f"third view {eps} {weights}": [*GRAD, "--eps", eps, "--weights", weights]
+        for weights in ("cifar10-vae", "natural-vae")
+        for eps in (".05", ".1", ".2")
+    },
+    # Other forms of the third view.
+    "third view .2 alpha .5": [*GRAD, "--eps", ".2", "--alpha", ".5"],
+    "third view .2 alpha 2": [*GRAD, "--eps", ".2", "--alpha", "2"],
+    "third view .2 cool": [*GRAD, "--eps", ".2", "--extra-temperature", ".1"],
+    "third view .2 warm": [*GRAD, "--eps", ".2", "--extra-temperature", ".5"],
+    "third view .2 to x2": [*GRAD, "--eps", ".2", "--pull", "x2"],
+    "third view .2 to both": [*GRAD, "--eps", ".2", "--pull", "both"],
+    "third view .2 one norm": [*GRAD, "--eps", ".2", "--no-dual-bn"],
+    "third view .2 its branch": ["--view", "idaa", "--eps", ".2", "--anchor", "other"],
+    "third view .4 ramp": [*GRAD, "--eps", ".4", "--eps-schedule", "ramp"],
+    "third view .2 half": [*GRAD, "--eps", ".2", "--share", ".5"],
+    "third view as hard -.5": [*GRAD, "--eps", ".2", "--hardness", "-.5"],
+    "third view as hard 0": [*GRAD, "--eps", ".2", "--hardness", "0"],
+    "both views .2 ramp": [*BOTH, "--eps", ".2", "--eps-schedule", "ramp"],
+    **{f"both views {eps} on mixup .2": [*BOTH, "--eps", eps, "--mixup", ".2"] for eps in (".1", ".2")},
+}
+# The start of a name in words; the rest is a number.
+WORDS = {
+    "none": "two random views, longer",
+    "third view": "IDAA as a third view,",
+    "third": "third random view",
+    "same-crop": "same crop, other colours",
+    "latent": "random latent step,",
+    "mixup": "mixup noise",
+    "quantize": "random quantization",
+    "clae": "CLAE,",
+    "both views": "IDAA on both views,",
+}
+# The rows of README's table, in the settings of CIFAR-10.
+SHORT = {
+    "untrained": "an untrained network",
+    "none": "two random views, trained longer",
+    "third": "a third random view",
+    "quantize 16": "two random views, randomly quantized",
+    "third view .2": "IDAA as a third view",
+    "third view .2 on quantize 16": "IDAA as a third view, all views randomly quantized",
+}
+
+
+def in_words(method: str) -> str:
+    """The name of a method for a figure."""
+    parts = []
+    for part in method.split(" on "):
+        start = next(start for start in WORDS if part.startswith(start))
+        parts.append(f"{WORDS[start]}{part.removeprefix(start)}")
+    return ", on ".join(parts)
 
 
 def stepper(config: Config, x: torch.Tensor) -> Callable[[], Any]:
-    """Steps of training of one arm on one batch."""
+    """Steps of training of one method on one batch."""
     torch.manual_seed(config.seed)
     model = make_model(config, x)
     attack, augment = make_attack(config, model), augmentations(config, x.shape[1:], model.std)
     optimiser = make_optimiser(config, model)
-    images, eps = x.float() / (1 if config.signals else 255), config.clae_eps if config.view == "clae" else config.eps
-    return lambda: update(model, attack, augment, optimiser, images, eps)
+    images = x.float() / (1 if config.signals else 255)
+    return lambda: update(model, attack, augment, optimiser, images, config.strength)
 
 
-def costs(rung: str, arms: list[str], repeats: int = 9) -> dict[str, Any]:
-    """Seconds of a step of each arm: medians, all arms in each round, in random order; the processor's time where there
-    is no GPU, since other work may share it."""
-    configs = {arm: configure([*RUNGS[rung][0], *ARMS[arm]]) for arm in arms}
-    first = configs[arms[0]]
+def costs(setting: str, methods: list[str], repeats: int = 9) -> dict[str, float]:
+    """Seconds of a step of each method: medians, all methods in each round, in random order; the processor's time where
+    there is no GPU, since other work may share it."""
+    configs = {name: configure([*SETTINGS[setting][0], *METHODS[name], "--no-matched"]) for name in methods}
+    first = configs[methods[0]]
     if first.threads:
         torch.set_num_threads(first.threads)
     x = load_data(first).train[: first.batch_size]
     gpu, warm_up = x.device.type == "cuda", 2
     clock, wait = (time.perf_counter, torch.cuda.synchronize) if gpu else (time.process_time, lambda: None)
-    steppers = {arm: stepper(config, x) for arm, config in configs.items()}
-    times: dict[str, list[float]] = {arm: [] for arm in arms}
+    steppers = {name: stepper(config, x) for name, config in configs.items()}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(warm_up + repeats):
-        for arm in random.Random(turn).sample(arms, len(arms)):
+        for name in random.Random(turn).sample(methods, len(methods)):
             wait()
             started = clock()
-            steppers[arm]()
+            steppers[name]()
             wait()
-            times[arm].append(clock() - started)
-    return {"run": provenance(), "seconds": {arm: statistics.median(took[warm_up:]) for arm, took in times.items()}}
+            times[name].append(clock() - started)
+    return {name: statistics.median(took[warm_up:]) for name, took in times.items()}
 
 
-def kind(arm: str) -> tuple[str, ...]:
-    """What an arm costs by: its options without their numbers."""
-    return tuple(word for word in ARMS[arm] if not word.replace(".", "").isdigit())
+def kind(method: str) -> str:
+    """What a method costs by: its options without their numbers, and without those that cost nothing."""
+    return " ".join(w for w in METHODS[method] if w not in FREE and not w.strip("-").replace(".", "").isdigit())
 
 
-def known_costs(rung: str, arms: list[str], folder: Path) -> dict[str, float]:
-    """Seconds of a step of ``arms`` and of ``none``, from the file of this rung. A kind that is missing there is
-    measured now, by one of its arms, beside ``none``, and counted in its time."""
-    file = folder / f"costs-{rung}.json"
-    known = json.loads(file.read_text()) if file.exists() else {"seconds": {}}
-    wanted = [arm for arm in ARMS if arm in ("none", *arms)]
-    of_kind = {kind(arm): seconds for arm, seconds in known["seconds"].items() if arm in ARMS}
-    missing = {kind(arm): arm for arm in reversed(wanted) if kind(arm) not in of_kind}
+def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, float]:
+    """What a step of each of ``methods`` costs, of `none` 1, from the file of this setting. Kinds that are missing
+    there are measured now, in one process with `none`."""
+    file = folder / f"costs-{setting}.json"
+    known = json.loads(file.read_text()) if file.exists() else {"measured": [], "costs": {}}
+    missing = {kind(name): name for name in methods if kind(name) not in known["costs"]}
     if missing:
-        now = costs(rung, list(dict.fromkeys(["none", *missing.values()])))
-        unit = of_kind.get(kind("none"), now["seconds"]["none"]) / now["seconds"]["none"]
-        of_kind |= {of: unit * now["seconds"][arm] for of, arm in missing.items()}
-        known["run"] = now["run"]
-    if new := {arm: of_kind[kind(arm)] for arm in wanted if arm not in known["seconds"]}:
-        known["seconds"] |= new
+        names = list(({kind("none"): "none"} | missing).values())
+        took = costs(setting, names)
+        plain = took[names[0]]
+        known["measured"].append(provenance() | {"load": os.getloadavg()[0], "seconds of none": plain})
+        known["costs"] |= {kind(name): round(took[name] / plain, 3) for name in names}
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(known, indent=1) + "\n")
-    return known["seconds"]
+    return {name: known["costs"][kind(name)] for name in methods}
 
 
-def cells(rung: str, arms: list[str], seeds: list[int], folder: Path) -> list[list[str]]:
-    """Arguments of train.py for each arm of a rung, one whole seed before the next."""
-    seconds, (options, budget) = known_costs(rung, arms, folder), RUNGS[rung]
+def cells(setting: str, methods: list[str], seeds: list[int], rest: list[str], folder: Path) -> list[list[str]]:
+    """Arguments of train.py for each method in a setting, and the ``rest`` of all, one whole seed before the next."""
+    cost, (options, budget) = known_costs(setting, methods, folder), SETTINGS[setting]
     rows = []
     for seed in seeds:
-        for arm in arms:
-            epochs = f"{budget * seconds['none'] / seconds[arm]:.2f}"
-            out = f"runs/board/{rung}--{arm.replace(' ', '-')}--s{seed}"
-            rows.append([*options, *ARMS[arm], "--epochs", epochs, "--seed", str(seed), "--out", out])
+        for name in methods:
+            epochs = "0" if name == "untrained" else f"{budget / cost[name]:.2f}"
+            out = f"runs/board/{setting}--{name.replace(' ', '-')}--s{seed}"
+            rows.append([*options, *METHODS[name], *rest, "--epochs", epochs, "--seed", str(seed), "--out", out])
     return rows
+
+
+def kept(result: dict[str, Any]) -> dict[str, Any]:
+    """What a result of the board keeps; its command says all settings."""
+    last = result["log"][-1] if result["log"] else {}
+    losses = {name: round(last[name], 3) for name in ("loss", "extra_loss") if name in last}
+    metrics = {name: round(value, 4) for name, value in result["metrics"].items()}
+    return {
+        "run": result["run"],
+        "epochs": result["config"]["epochs"],
+        "seconds": round(seconds(result)),
+        **losses,
+        "metrics": metrics,
+    }

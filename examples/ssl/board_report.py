@@ -1,6 +1,6 @@
-"""Tables and plot of the board from its JSONs: board.md and board.png beside them.
+"""Tables and figure of the board from its JSONs: board.md and board.png beside them.
 
-    python examples/ssl/board_report.py benchmarks/results/ssl-board
+    python examples/ssl/board_report.py benchmarks/results/board
 
 run_table.py --board does this after each cell, and `make tables` puts the tables into docs/board.md.
 """
@@ -8,174 +8,132 @@ run_table.py --board does this after each cell, and `make tables` puts the table
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import report
-from board import ARMS, LADDER, RUNGS
+from board import METHODS, SETTINGS, SHORT, TITLES, in_words, kind
 
-from examples.shared.table import interval, seconds
+from examples.shared.table import markdown, spread, students_t
 
-FRESH = 10  # seeds from here on decide; those below explore
-NAMES = {arm.replace(" ", "-"): arm for arm in ARMS}
-Runs = dict[str, dict[int, dict[str, Any]]]  # arm, seed
+DECIDING = range(10, 30)  # seeds; all others explore
+MEASURES = {"knn_embedding": "kNN, embedding", "knn_backbone": "kNN", "linear_backbone": "linear"}
+NAMES = {name.replace(" ", "-"): name for name in METHODS}
+Runs = dict[str, dict[int, dict[str, Any]]]  # method, seed
 
 
-def read(results: Path, rung: str) -> Runs:
-    """The runs of one rung, those of arms that have gone from the code as well."""
+def read(results: Path, setting: str, deciding: bool) -> Runs:
+    """The runs of one setting, on the seeds that decide or on those that explore."""
     runs: Runs = {}
-    for file in results.glob(f"{rung}--*--s*.json"):
-        _, arm, seed = file.stem.split("--")
-        arm = NAMES.get(arm, arm.replace("-", " ").replace("idaa ", "idaa-"))
-        runs.setdefault(arm, {})[int(seed[1:])] = json.loads(file.read_text())
-    return {arm: dict(sorted(seeds.items())) for arm, seeds in sorted(runs.items())}
+    for file in results.glob(f"{setting}--*--s*.json"):
+        _, method, seed = file.stem.split("--")
+        if (int(seed[1:]) in DECIDING) == deciding and method in NAMES:
+            runs.setdefault(NAMES[method], {})[int(seed[1:])] = json.loads(file.read_text())
+    return {name: runs[name] for name in METHODS if name in runs}
 
 
-def ours(runs: Runs) -> set[str]:
-    """Arms with adversarial views of this package."""
-    return {arm for arm, seeds in runs.items() if _view(seeds).startswith("idaa")}
+def values(seeds: dict[int, dict[str, Any]], measure: str) -> list[float]:
+    """One number for each seed, in per cent."""
+    return [100 * run["metrics"][measure] for run in seeds.values()]
 
 
-def leading(runs: Runs) -> str | None:
-    """Of our forms that with most seeds, of those the best."""
-    return max(ours(runs), key=lambda arm: (len(runs[arm]), _mean(runs[arm])), default=None)
+def pooled(runs: Runs, measure: str) -> tuple[float, int]:
+    """Standard deviation between seeds, pooled over the methods of a setting, and its degrees of freedom."""
+    groups = [values(seeds, measure) for seeds in runs.values()]
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum((value - statistics.mean(group)) ** 2 for group in groups for value in group)
+    return (math.sqrt(squares / freedom), freedom) if freedom else (0.0, 0)
 
 
-def _view(seeds: dict[int, dict[str, Any]]) -> str:
-    return next(iter(seeds.values()))["config"]["view"]
+def gain(runs: Runs, one: str, other: str, measure: str) -> str:
+    """Points of ``one`` method over the ``other``, with the 95 % interval by the pooled deviation."""
+    a, b = (values(runs[name], measure) for name in (one, other))
+    deviation, freedom = pooled(runs, measure)
+    mean = f"{statistics.mean(a) - statistics.mean(b):+.1f}"
+    if not freedom:
+        return mean
+    return f"{mean} ± {students_t(freedom) * deviation * math.sqrt(1 / len(a) + 1 / len(b)):.1f}"
 
 
-def _mean(seeds: dict[int, dict[str, Any]], metric: str = "knn_backbone") -> float:
-    return statistics.mean(run["metrics"][metric] for run in seeds.values())
+def ours(name: str) -> bool:
+    """Whether the views of a method are hard ones of this package."""
+    return "idaa" in kind(name)
 
 
-def _time(seeds: dict[int, dict[str, Any]]) -> float:
-    return statistics.mean(seconds(run) for run in seeds.values())
-
-
-def table(runs: Runs, budget: float) -> str:
-    """Accuracy of every arm, and how far our leading form is over it, seed by seed. The time that it took is the
-    runs' own, over that of ``none``."""
-    score = {arm: _mean(seeds) for arm, seeds in runs.items()}
-    best = leading(runs)
-    plain, lines = _time(runs["none"]) if "none" in runs else 0, []
-    for arm, seeds in sorted(runs.items(), key=lambda item: -score[item[0]]):
-        epochs = statistics.mean(run["config"]["epochs"] for run in seeds.values())
-        line = [f"**{arm}**" if arm == best else arm, " ".join(map(str, seeds))]
-        line += [f"{budget / epochs:.2f}", f"{epochs:.2f}", f"{_time(seeds) / plain:.2f}" if plain else "-"]
-        line += [report.spread([run["metrics"][name] for run in seeds.values()]) for name in report.METRICS]
-        for name in list(report.METRICS)[:2]:
-            line.append(compare(runs, best, arm, name) if best and arm != best else "-")
-        lines.append(line)
-    header = ["arm", "seeds", "cost of a step", "epochs", "time it took", *report.METRICS.values()]
-    return report.markdown([*header, f"kNN: {best or 'ours'} over it", "linear: the same"], lines)
-
-
-def gains(runs: Runs, one: str, other: str, metric: str = "knn_backbone") -> list[float]:
-    """How far ``one`` arm is over the ``other``, for each seed that both have."""
-    both = sorted(runs.get(one, {}).keys() & runs.get(other, {}).keys())
-    return [runs[one][s]["metrics"][metric] - runs[other][s]["metrics"][metric] for s in both]
-
-
-def compare(runs: Runs, one: str, other: str, metric: str) -> str:
-    """The same as mean and interval; "-" where no seed has both."""
-    found = gains(runs, one, other, metric)
-    return interval(found) if found else "-"
-
-
-def summary(rungs: dict[str, Runs]) -> str:
-    """Of every rung our best form over longer training, and over whatever plain control is best by the same measure."""
+def table(runs: Runs) -> str:
+    """Accuracy of every method, and how far it is over `none`, trained for the same time."""
     lines = []
-    for rung, runs in rungs.items():
-        best = leading(runs)
-        plain = [arm for arm in runs if arm not in ours(runs) and _view(runs[arm]) != "latent"]
-        if best is None or "none" not in plain:
-            continue
-        line = [rung, best, " ".join(map(str, runs[best]))]
-        for metric in list(report.METRICS)[:2]:
-            first = max(plain, key=lambda arm: _mean(runs[arm], metric))
-            line += [compare(runs, best, "none", metric), f"{compare(runs, best, first, metric)} ({first})"]
+    for name, seeds in runs.items():
+        epochs = statistics.mean(run["epochs"] for run in seeds.values())
+        line = [f"**{name}**" if ours(name) else name, str(len(seeds)), f"{epochs:.1f}"]
+        line += [spread(values(seeds, measure), 1) for measure in MEASURES]
+        compared = "none" in runs and name != "none"
+        line += [gain(runs, name, "none", measure) if compared else "-" for measure in MEASURES]
         lines.append(line)
-    header = ["rung", "our form", "seeds", "kNN over longer training", "kNN over the best control"]
-    return report.markdown([*header, "linear over longer training", "linear over the best control"], lines)
+    header = ["method", "seeds", "epochs", *MEASURES.values(), *(f"{name}: over none" for name in MEASURES.values())]
+    return markdown(header, lines)
 
 
-def plot(groups: dict[str, Runs], file: Path) -> None:
-    """kNN and linear accuracy of every arm after the same time: a dot for each seed, a line at the mean."""
+def short(settings: dict[str, Runs]) -> str:
+    """README's table: a few methods in the settings of CIFAR-10, accuracy with its 95 % interval."""
+    shown = {setting: runs for setting, runs in settings.items() if setting in ("cifar10-weak", "cifar10-paper")}
+    lines = []
+    for name, text in SHORT.items():
+        if all(name in runs for runs in shown.values()):
+            cells = [accuracy(runs, name, measure) for runs in shown.values() for measure in MEASURES]
+            lines.append([text, *cells])
+    names = [f"{TITLES[setting].partition(', ')[2]}: {name}" for setting in shown for name in MEASURES.values()]
+    return markdown(["", *names], lines)
+
+
+def accuracy(runs: Runs, name: str, measure: str) -> str:
+    """Mean in per cent, with the 95 % interval by the pooled deviation."""
+    found, (deviation, freedom) = values(runs[name], measure), pooled(runs, measure)
+    mean = f"{statistics.mean(found):.1f}"
+    return f"{mean} ± {students_t(freedom) * deviation / math.sqrt(len(found)):.1f}" if freedom else mean
+
+
+def plot(settings: dict[str, Runs], file: Path) -> None:
+    """Each measure in a panel of its own, a dot for each seed and a line at the mean; ours in colour, others grey."""
     from matplotlib.figure import Figure
 
-    columns = min(3, len(groups))
-    down = -(-len(groups) // columns)
-    figure = Figure(figsize=(5.5 * columns, 3.2 * down), dpi=100, layout="constrained")
-    axes = figure.subplots(down, columns, squeeze=False).flat
-    for unused in list(axes)[len(groups) :]:
-        unused.axis("off")
-    for axis, (title, runs) in zip(figure.axes, groups.items(), strict=False):
-        names = sorted(runs, key=lambda arm: _mean(runs[arm]))
-        for height, arm in enumerate(names):
-            for metric, color in (("knn_backbone", "tab:blue"), ("linear_backbone", "tab:orange")):
-                values = [100 * run["metrics"][metric] for run in runs[arm].values()]
-                axis.plot(values, [height] * len(values), "o", color=color, markersize=4, alpha=0.7)
-                axis.plot(statistics.mean(values), height, "|", color=color, markersize=16)
-        axis.set_yticks(range(len(names)), names)
-        axis.set(xlabel="accuracy, %: kNN blue, linear orange", title=title)
-        axis.grid(alpha=0.3)
-    figure.savefig(file)
-
-
-def gain(runs: Runs, arms: Iterable[str]) -> float | None:
-    """Of the best of ``arms``, mean kNN over ``none``, in points, on the seeds that both have."""
-    means = [100 * statistics.mean(found) for arm in arms if (found := gains(runs, arm, "none"))]
-    return max(means, default=None)
-
-
-def ladder(rungs: dict[str, Runs], file: Path) -> None:
-    """kNN accuracy over `none` after the same time, for ever stronger random augmentation; of ours the best form."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    axis = figure.subplots()
-    lines: dict[str, Callable[[Runs], Iterable[str]]] = {
-        "IDAA, best form": ours,
-        "a random step in the latent": lambda runs: [arm for arm in runs if _view(runs[arm]) == "latent"],
-        **{arm: lambda runs, arm=arm: [arm] for arm in ("quantize 8", "mixup .6", "clae", "third")},
-    }
-    for label, of in lines.items():
-        axis.plot([gain(runs, of(runs)) for runs in rungs.values()], "o-", label=label, markersize=4)
-    axis.axhline(0, color="gray", linewidth=0.8)
-    axis.set_xticks(range(len(rungs)), [rung.partition("-")[2] for rung in rungs])
-    axis.set(xlabel="random augmentation", ylabel="kNN over two random views, points", title="the same time, CIFAR-10")
-    axis.legend(fontsize=8)
-    axis.grid(alpha=0.3)
+    settings = {title: {m: r for m, r in runs.items() if m != "untrained"} for title, runs in settings.items()}
+    settings = {title: runs for title, runs in settings.items() if runs}
+    if not settings:
+        return
+    rows = sum(map(len, settings.values()))
+    figure = Figure(figsize=(11, 1.2 * len(settings) + 0.22 * rows), dpi=110, layout="constrained")
+    heights = [len(runs) for runs in settings.values()]
+    axes = figure.subplots(len(settings), len(MEASURES), squeeze=False, sharey="row", height_ratios=heights)
+    for line, (setting, runs) in zip(axes, settings.items(), strict=True):
+        for axis, (measure, title) in zip(line, MEASURES.items(), strict=True):
+            for height, (name, seeds) in enumerate(reversed(runs.items())):
+                found, color = values(seeds, measure), "tab:red" if ours(name) else "grey"
+                axis.plot(found, [height] * len(found), "o", color=color, markersize=4, alpha=0.7)
+                axis.plot(statistics.mean(found), height, "|", color=color, markersize=13, markeredgewidth=2)
+            axis.set_title(f"{TITLES[setting]}\n{title}, %", fontsize=9)
+            axis.grid(alpha=0.3, axis="x")
+        line[0].set_yticks(range(len(runs)), [in_words(name) for name in reversed(runs)])
     figure.savefig(file)
 
 
 def write(results: Path) -> None:
-    """board.md, board.png and ladder.png in the folder of the JSONs."""
-    parts, fresh = [], {}
-    for rung, (_, budget) in RUNGS.items():
-        runs = read(results, rung)
-        if not runs:
-            continue
-        for title, kept in (("fresh seeds, which decide", lambda s: s >= FRESH), ("explored", lambda s: s < FRESH)):
-            part = {arm: {s: r for s, r in seeds.items() if kept(s)} for arm, seeds in runs.items()}
-            part = {arm: seeds for arm, seeds in part.items() if seeds}
-            if part:
-                parts += [f"### {rung}, {title}", f"Budget: the time of {budget:g} epochs of `none`."]
-                parts.append(table(part, budget))
-                fresh |= {rung: part} if title.startswith("fresh") else {}
-        origins = [run["run"] for seeds in runs.values() for run in seeds.values()]
-        facts = ("commit", "machine", "date")
-        said = "; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts)
-        dirty = any(origin["commit"].endswith("-dirty") for origin in origins)
-        parts.append(said + "." + dirty * " -dirty: the code was not quite that commit, see the changes below.")
-    if fresh:
-        plot(fresh, results / "board.png")
-        ladder({rung: fresh[rung] for rung in LADDER if rung in fresh}, results / "ladder.png")
-        parts[:0] = ["### Summary", summary(fresh)]
+    """board.md and board.png in the folder of the JSONs."""
+    parts: list[str] = []
+    shown: dict[str, Runs] = {}
+    for deciding, title in ((True, "seeds that decide"), (False, "explored")):
+        for setting in SETTINGS:
+            if runs := read(results, setting, deciding):
+                shown |= {setting: runs} if deciding or setting not in shown else {}
+                origins = [run["run"] for seeds in runs.values() for run in seeds.values()]
+                facts = ("commit", "machine", "date")
+                said = "; ".join(", ".join(sorted({origin[fact] for origin in origins})) for fact in facts)
+                parts += [f"### {setting}, {title}", table(runs), f"{said}."]
+    if shown:
+        plot(shown, results / "board.png")
+        parts[:0] = ["### In short", short(shown)]
     (results / "board.md").write_text("\n\n".join(parts or ["Nothing was run yet."]) + "\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,27 +24,27 @@ class Config:
     """What decides a run. The method's recipe (methods/*.py) goes before these defaults, then the scale, then the
     command line."""
 
-    method: Literal[
-        "plain", "uel", "simclr", "simsiam", "moco", "byol", "swav", "mochi", "synco", "adco", "infomin"
-    ] = "simclr"
+    method: Literal["plain", "uel", "simclr", "simsiam", "moco", "mochi", "synco", "adco", "infomin"] = "simclr"
     scale: Literal["paper", "small", "smoke", "imagenet"] = "paper"
     seed: int = 0
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
 
     # the view beside the two random ones
     view: View = "idaa"  # see README.md
-    attacked: Literal["x1", "x3"] = "x1"  # by idaa and clae: x1, as in the paper, or a third random view
     pair: Literal["add", "replace", "both"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2')
-    coarse: bool = False  # with --pair replace and both: the gradient for the step at half the resolution
+    coarse: bool = False  # with --pair both: the gradient for the step at half the resolution
     alpha: float = 1.0
+    pull: Literal["x1", "x2", "both"] = "x1"  # idaa-grad: what x' is compared with
+    extra_temperature: float = 0.0  # of its loss; 0: that of the two
+    hardness: float = math.inf  # how far its loss stays above that of the two, by an eps that follows; inf: eps stays
+    share: float = 1.0  # of the batch that has a hard view
+    matched: bool = True  # latent: as long in the pixels as the adversarial step; its cost is measured without
+    temperature: float = 0.0  # of the loss, for methods that have one; 0: their own
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
-    clae_eps: float = 0.006  # of clae, in [0, 1]: about .03 of the paper's normalised pixels
+    clae_eps: float = 0.006  # of clae and clae-grad, in [0, 1]: about .03 of the paper's normalised pixels
     eps_schedule: Literal["constant", "ramp"] = "constant"  # ramp: from 0 to eps over the run
-    steps: int = 1
-    step_size: float = 0.0  # 0: min(1, 2.5 / steps) * eps
     anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
-    start: Literal["zero", "uniform"] = "zero"
     weights: str = "cifar10-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
 
     # data and augmentation
@@ -53,7 +54,7 @@ class Config:
     stream: bool = False  # data are shards, or a folder, read as they are needed: see large.py
     signals: bool = False  # data are an .npz of x_train (N, C, L), in units of their own
     image_size: int = 0  # 0: as they are
-    train_images: int = 0  # the first so many; 0: all
+    train_images: int = 0  # so many, evenly spaced; 0: all
     test_images: int = 0
     crop: float = 0.08  # smallest share of the area, or of the length of a signal; 1: no crops
     flip: bool = True
@@ -62,8 +63,7 @@ class Config:
     gray: float = 0.2
     randaugment: int = 0  # operations of RandAugment on each image, of magnitude 10 of 30
     blur: float = 0.0  # share of images that get a Gaussian blur
-    noise: float = 0.0  # after all that, on every random view: standard deviation of Gaussian noise
-    mixup: float = 0.0  # largest share of another image
+    mixup: float = 0.0  # after all that, on every random view: largest share of another image
     quantize: int = 0  # random bins of each channel
 
     # network and optimiser
@@ -82,7 +82,6 @@ class Config:
 
     # measuring
     sigma: float = 0.5  # of the weighted kNN
-    knn_every: int = 5  # epochs
     probe_epochs: int = 90  # of the linear classifier, with --stream
     probe_batch: int = 4096
     probe_lr: float = 0.1  # for a batch of 256
@@ -102,18 +101,18 @@ class Config:
         self.bf16 = use_bfloat16(self.bf16, self.device)
 
     @property
-    def crops(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Shares of the area that whole views and small crops take, from and to."""
-        return (self.crop, 1.0), (min(0.05, self.crop / 2), self.crop)
+    def strength(self) -> float:
+        """The eps of the view."""
+        return self.clae_eps if self.view.startswith("clae") else self.eps
 
     @property
-    def views(self) -> tuple[int, int]:
-        """How many random views a step draws, whole ones and small crops."""
-        whole = {"third": 3, "hvp": 4}.get(self.view, 3 if self.attacked == "x3" else 2)
-        return whole, 2 if self.view == "small" else 0
+    def crops(self) -> int:
+        """How many random crops of each image a step draws."""
+        return 3 if self.view == "third" else 2
 
 
 OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
+BY_GRADIENT = ("clae-grad", "idaa-grad")  # by the step's own gradient
 # What decides nothing but where and how fast.
 PLACE = (
     *("out", "root", "download", "device", "threads", "compile", "stop_after"),
@@ -131,7 +130,6 @@ SCALES: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "epochs": 6,
         "flat_epochs": 1,
-        "knn_every": 1,
         "threads": 1,
     },
     "imagenet": {  # ResNet-50 at 224; the rest is in methods/imagenet.py
@@ -152,7 +150,6 @@ SCALES: dict[str, dict[str, Any]] = {
         "batch_size": 16,
         "epochs": 1,
         "flat_epochs": 0,
-        "knn_every": 1,
         "bf16": False,
         "device": "cpu",
         "threads": 1,
@@ -177,8 +174,7 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
     axes = (config.method, config.view, Path(config.data).stem, config.scale, f"s{config.seed}")
     config.out = config.out or f"runs/ssl/{run_name(axes, said, ('method', 'view', 'data', 'scale', 'seed', *PLACE))}"
     for option, views in (
-        (config.attacked == "x3" and "--attacked x3", ("idaa", "clae")),
-        (config.pair == "replace" and "--pair replace", ("idaa", "clae", "idaa-grad")),
+        (config.pair == "replace" and "--pair replace", ("idaa", "clae")),
         (config.pair == "both" and "--pair both", ("idaa-grad",)),
     ):
         if option and config.view not in views:
@@ -187,6 +183,8 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
         parser.error("with --pair both no view is left for the clean batch norms; add --no-dual-bn")
     if config.stream and not config.image_size:
         parser.error("with --stream pictures have any size; add --image-size")
+    if config.stream and config.view == "same-crop":
+        parser.error("--view same-crop is not for --stream")
     if config.accumulate > 1 and not config.stream:
         parser.error("--accumulate is for --stream")
     if config.view in OF_VAE and not config.weights:

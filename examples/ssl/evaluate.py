@@ -8,8 +8,10 @@ choice is made on the test set. Of pictures that stream there is the linear clas
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -19,6 +21,7 @@ from network import Model
 from probe import evaluate_stream
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import update_bn
 
 from idaa_transforms.training.data import Images
 
@@ -27,9 +30,36 @@ from idaa_transforms.training.data import Images
 def features(model: Model, images: Tensor) -> tuple[Tensor, Tensor]:
     """Features (N, width) and embeddings (N, D) of all ``images``, by the clean batch norms in eval mode."""
     model.eval()
-    scale = 1 if images.is_floating_point() else 255  # signals have their own units
-    encoded = torch.cat([model.encode(model.normalise(batch.float() / scale)) for batch in images.split(500)])
+    encoded = torch.cat([model.encode(batch) for batch in normalised(model, images)])
     return encoded, torch.cat([model.method.embed(rows) for rows in encoded.split(500)])
+
+
+def normalised(model: Model, images: Tensor, size: int = 500) -> Iterator[Tensor]:
+    """Batches of what the network takes, of uint8 images or of signals, which have units of their own."""
+    scale = 1 if images.is_floating_point() else 255
+    return (model.normalise(batch.float() / scale) for batch in images.split(size))
+
+
+@torch.no_grad()
+def on_clean_images(model: Model, images: Tensor) -> Model:
+    """A copy whose batch norms have the statistics of ``images`` without augmentation, whatever views it was trained
+    on."""
+    model = copy.deepcopy(model)
+    whole = (batch for batch in normalised(model, images) if len(batch) > 1)
+    update_bn(whole, Embedding(model))
+    return model
+
+
+class Embedding(nn.Module):
+    """All of a model that the embedding of an image goes through."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised images (b, C, H, W) to embeddings (b, D)."""
+        return self.model.method.embed(self.model.encode(x))
 
 
 def knn(memory: Tensor, labels: Tensor, queries: Tensor, answers: Tensor, k: int = 200, sigma: float = 0.1) -> float:
@@ -45,9 +75,11 @@ def knn(memory: Tensor, labels: Tensor, queries: Tensor, answers: Tensor, k: int
 def linear(
     memory: Tensor, labels: Tensor, queries: Tensor, answers: Tensor, epochs: int = 100, batch_size: int = 256
 ) -> float:
-    """Accuracy on ``queries`` of a linear classifier of the cached features ``memory``: Adam with learning rate 3e-4,
-    as in the paper, after the last epoch."""
+    """Accuracy on ``queries`` of a linear classifier of the cached features ``memory``, both standardised by the mean
+    and standard deviation of ``memory``: Adam with learning rate 3e-4, as in the paper, after the last epoch."""
     generator = torch.Generator().manual_seed(0)
+    deviation, mean = torch.std_mean(memory, 0)
+    memory, queries = ((rows - mean) / deviation.clamp(min=1e-6) for rows in (memory, queries))
     classifier = nn.Linear(memory.shape[1], int(labels.max()) + 1, device=memory.device)
     nn.init.zeros_(classifier.weight)
     nn.init.zeros_(classifier.bias)
@@ -61,15 +93,10 @@ def linear(
         return (classifier(queries).argmax(1) == answers).float().mean().item()
 
 
-def monitor(model: Model, data: Images, sigma: float) -> float:
-    """kNN accuracy on backbone features, for the log of a training run."""
-    memory, queries = features(model, data.train)[0], features(model, data.test)[0]
-    return knn(memory, data.train_labels, queries, data.test_labels, sigma=sigma)
-
-
 def evaluate(model: Model, data: Images, sigma: float) -> dict[str, float]:
-    """kNN and linear accuracy, on backbone features and on the embedding."""
-    metrics = {}
+    """kNN and linear accuracy, on backbone features and on the embedding, with batch norm statistics of the training
+    images."""
+    metrics, model = {}, on_clean_images(model, data.train)
     pairs = zip(features(model, data.train), features(model, data.test), strict=True)
     for name, (memory, queries) in zip(("backbone", "embedding"), pairs, strict=True):
         metrics[f"knn_{name}"] = knn(memory, data.train_labels, queries, data.test_labels, sigma=sigma)

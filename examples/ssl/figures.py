@@ -50,7 +50,7 @@ def narrow(**options: object) -> dict[float, list[str]]:
 
 
 VAE = ["--weights", "cifar10-vae-small"]
-SHORT = ["--flat-epochs", "0", "--knn-every", "9", *VAE]
+SHORT = ["--flat-epochs", "0", *VAE]
 BETA, EPS = (0.1, 0.4, 1.6, 6.4), (0.05, 0.1, 0.2, 0.5)
 SCALES = {
     "paper": Scale(

@@ -17,7 +17,7 @@ import random
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ import torch
 from config import PLACE, Config
 from network import Model
 from probe import probe
-from step import augmentations, learn, make_attack, sorted_views
-from torch import Tensor, distributed
+from step import augmentations, learn, make_attack
+from torch import Tensor, distributed, nn
 from tqdm import tqdm
 from train import learning_rate, make_model, make_optimiser, set_rate, strength
 
@@ -115,10 +115,9 @@ class Run:
 
     def __post_init__(self) -> None:
         size, config = self.config.image_size, self.config
-        whole, small = config.views
-        self.crops = RandomCrops(list(zip((size, size // 2), (whole, small), config.crops, strict=True)))
-        shape = (3, size, size)
-        self.augment = augmentations(config, shape, self.model.std, crop=False)
+        self.crops = RandomCrops([(size, config.crops, (config.crop, 1.0))])
+        place, look = augmentations(replace(config, crop=1), (3, size, size))  # the crops are cut by the workers
+        self.augment = nn.Sequential(*place, *look)
         self.clock = Clock(config.device)
         if self.attack is not None:
             self.clock.watch(self.attack, "view")
@@ -166,12 +165,11 @@ class Run:
     def views(self, crops: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor]]:
         """Random views of crops: flips, colours and blur, then normalised."""
         with self.clock.phase("augmentation"):
-            kinds: list[list[Tensor]] = [[], []]
-            for kind, stack, augment in zip(kinds, crops, self.augment, strict=False):
-                for view in stack.to(self.config.device, non_blocking=True).unbind(1):
-                    own = augment_share(augment, view.float() / 255, self.rank, self.world)
-                    kind.append(self.model.normalise(own))
-        return sorted_views(self.model, *kinds)
+            views = [
+                self.model.normalise(augment_share(self.augment, view.float() / 255, self.rank, self.world))
+                for view in crops[0].to(self.config.device, non_blocking=True).unbind(1)
+            ]
+        return views[:2], views[2:]
 
     def record(self, sums: Tensor) -> float:
         """The first process writes a row of the log, with the losses whose ``sums`` these are, and a checkpoint.

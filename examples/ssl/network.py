@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -32,9 +33,13 @@ class Model(nn.Module):
         small = size <= 64 or config.signals
         self.backbone = build_backbone(config.backbone, config.backbone_options, small, config.maxpool, len(self.mean))
         self.method = methods_of(config.scale)[config.method](self.backbone.num_features)
+        if config.temperature:
+            self.method.temperature = config.temperature
         if distributed.is_initialized():
             self.backbone = synchronise(self.backbone, config.device)
-        self.dual = config.dual_bn and config.view not in ("none", "hvp")
+        if math.isfinite(config.hardness):
+            self.register_buffer("eps", torch.tensor(config.eps))
+        self.dual = config.dual_bn and config.view != "none"
         if self.dual:
             convert_dual_batchnorm(self.backbone)
         self.target: nn.ModuleList | None = None

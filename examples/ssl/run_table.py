@@ -2,7 +2,7 @@
 
     python examples/ssl/run_table.py --scale small --seeds 0 1                     # SimCLR with every view
     python examples/ssl/run_table.py --scale small --views idaa -- --eps 0.3       # the same with another setting
-    python examples/ssl/run_table.py --board cifar10-crops --seeds 10 11 12        # equal time, see docs/board.md
+    python examples/ssl/run_table.py --board cifar10-weak --seeds 11 12 13         # equal time, see docs/board.md
     python examples/ssl/run_table.py --methods plain simsiam --data cifar10 cifar100 --views none idaa    # on a GPU
 
 What stands behind -- goes to train.py. A cell that is done has a JSON in benchmarks/results/ssl/; one that was
@@ -46,16 +46,23 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=[""], help="default: the scale's")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--scale", choices=("paper", "small", "smoke"), default="paper")
-    parser.add_argument("--board", choices=board.RUNGS, help="every arm for the same time, on this rung")
-    parser.add_argument("--arms", nargs="+", choices=board.ARMS, default=list(board.ARMS), help="of the board")
+    parser.add_argument("--board", choices=board.SETTINGS, help="methods for the same time, in this setting")
+    parser.add_argument("--cells", nargs="+", choices=board.METHODS, default=list(board.METHODS), help="of the board")
     parser.add_argument("--results", type=Path, help="folder of the JSONs, the table and the plots")
     own, rest = own_and_rest(sys.argv[1:])
     args = parser.parse_args(own)
-    results = args.results or RESULTS / ("ssl-board" if args.board else "ssl")
-    grid = board.cells(args.board, args.arms, args.seeds, results) if args.board else cells(args, rest)
+    results = args.results or RESULTS / ("board" if args.board else "ssl")
+    grid = board.cells(args.board, args.cells, args.seeds, rest, results) if args.board else cells(args, rest)
     write = board_report.write if args.board else report.write
     here = HERE.relative_to(Path.cwd()) if HERE.is_relative_to(Path.cwd()) else HERE
-    run_grid(grid, [str(here / "train.py")], lambda cell: configure(cell).out, results, write)
+    run_grid(
+        grid,
+        [str(here / "train.py")],
+        lambda cell: configure(cell).out,
+        results,
+        write,
+        board.kept if args.board else None,
+    )
 
 
 if __name__ == "__main__":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import controls
 import kornia.augmentation as K
 import torch
-from config import OF_VAE, Config
+from config import BY_GRADIENT, OF_VAE, Config
 from methods import View
 from network import Model
 from torch import Tensor, nn
@@ -16,29 +18,31 @@ from torch.nn import functional as F
 
 from examples.shared.parallel import average_gradients
 from idaa_transforms import CLAETransform, IDAATransform, preserve_state
+from idaa_transforms.random import MixupNoise, RandomQuantize
 from idaa_transforms.training.signals import SignalAugmentation
 
 
 def backward(
     model: Model, attack: Any, x1: Tensor, x2: Tensor, more: list[Tensor], eps: float
 ) -> tuple[Tensor, Tensor, list[View]]:
-    """The gradients of one step. x1, x2 and, where further views come from random ones, ``more`` are random views.
-    Returns the loss of the two, the loss with the further ones (the same where there are none), and the two as the
-    network saw them."""
+    """The gradients of one step. x1, x2 and, where the third view is random, the one of ``more`` are random views.
+    Returns the loss of the two, the loss with the third (the same where there is none), and the two as the network saw
+    them."""
     config, loss = model.config, model.method.loss
-    if config.view == "idaa-grad" and config.pair == "replace":
-        return in_place(model, attack, x1, x2, eps)
-    if config.view == "idaa-grad" and config.pair == "both":
+    if config.pair == "both":
         return both(model, attack, x1, x2, eps)
-    a, b = model(x1.requires_grad_(config.view == "idaa-grad")), model(x2)
+    follows = math.isfinite(config.hardness)
+    by_gradient = config.view in BY_GRADIENT or (config.view == "latent" and config.matched)
+    a, b = model(x1.requires_grad_(by_gradient)), model(x2)
     clean = extra = loss(a, b)
-    if config.view == "idaa-grad":  # the step's own gradient, of x1 alone; the whole step goes back once x' is there
-        (slope,) = torch.autograd.grad(clean, x1, retain_graph=True)
-        more = [attack(x1.detach(), grad=slope, eps=eps)]
+    if by_gradient:  # the step's own gradient, of x1 alone; the whole step goes back once x' is there
+        (g,) = torch.autograd.grad(clean, x1, retain_graph=True)
+        some = slice(round(config.share * len(x1)))
+        more = [attack(x1.detach()[some], grad=g[some], eps=float(model.eps) if follows else eps)]
     elif config.view in ("idaa", "clae"):
-        more = [attack((more or [x1])[0], loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
-    elif config.view == "latent":
-        more = [controls.random_step(attack, x1, eps)]
+        more = [attack(x1, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
+    if config.view == "latent":
+        more = [controls.random_step(attack, x1, eps, *more)]
 
     if not more:
         clean.backward()
@@ -46,9 +50,28 @@ def backward(
         extra = loss(model(more[0], hard=True), b)
         extra.backward()
     else:
-        extra = torch.stack([loss(a, model(view, hard=True)) for view in more]).mean()
+        hard = model(more[0], hard=True)
+        pulled = {"x1": [a], "x2": [b], "both": [a, b]}[config.pull]
+        if config.share < 1:
+            pulled = [View(view.features[: len(more[0])]) for view in pulled]
+        with at_temperature(model.method, config.extra_temperature):
+            extra = sum(loss(view, hard) for view in pulled) / len(pulled)
+        if follows:
+            gap = (extra - clean).detach() - config.hardness
+            model.eps.mul_(torch.exp(-0.05 * gap.clamp(-1, 1))).clamp_(0.02, 1)
         (clean + config.alpha * extra).backward()
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
+
+
+@contextmanager
+def at_temperature(method: Any, temperature: float) -> Iterator[None]:
+    """The loss of a method at another temperature, unless it is 0."""
+    usual = getattr(method, "temperature", 0)
+    if temperature:
+        method.temperature = temperature
+    yield
+    if temperature:
+        method.temperature = usual
 
 
 def see(model: Model, leaf: Tensor) -> View:
@@ -59,42 +82,25 @@ def see(model: Model, leaf: Tensor) -> View:
         return model(halve(leaf, 2)) if model.config.coarse else model(leaf)
 
 
-def in_place(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float) -> tuple[Tensor, Tensor, list[View]]:
-    """The hard view in place of x1: backward of loss(x', x2) alone."""
-    loss = model.method.loss
-    b, leaf = model(x2), x1.detach().requires_grad_()
-    clean = loss(see(model, leaf), b)
-    (slope,) = torch.autograd.grad(clean, leaf, retain_graph=True)
-    a = model(attack(leaf.detach(), grad=slope, eps=eps), hard=True)
-    total = loss(a, b)
-    total.backward()
-    return clean.detach(), total.detach(), [a.detach(), b.detach()]
-
-
 def both(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float) -> tuple[Tensor, Tensor, list[View]]:
     """Both views hard, from one gradient: backward of loss(x1', x2') alone."""
     loss = model.method.loss
     leaves = [x.detach().requires_grad_() for x in (x1, x2)]
     clean = loss(*(see(model, leaf) for leaf in leaves))
-    slopes = torch.autograd.grad(clean, leaves)
-    a, b = (model(x, hard=True) for x in attack(torch.cat([x1, x2]).detach(), grad=torch.cat(slopes), eps=eps).chunk(2))
+    gs = torch.autograd.grad(clean, leaves)
+    a, b = (model(x, hard=True) for x in attack(torch.cat([x1, x2]).detach(), grad=torch.cat(gs), eps=eps).chunk(2))
     total = loss(a, b)
     total.backward()
     return clean.detach(), total.detach(), [a.detach(), b.detach()]
 
 
 def random_views(model: Model, augment: nn.ModuleList, x: Tensor, part: slice) -> tuple[list[Tensor], list[Tensor]]:
-    """The two views of a step and the random ones beside them, normalised; of a batch the ``part`` of this process."""
-    counts = zip(augment, model.config.views, strict=True)
-    whole, small = ([model.normalise(one(x)[part]) for _ in range(count)] for one, count in counts)
-    return sorted_views(model, whole, small)
-
-
-def sorted_views(model: Model, whole: list[Tensor], small: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Of normalised random views, whole ones and small crops, the two of a step and those beside them."""
-    if model.config.view == "hvp":
-        return controls.hardest_pair(model, whole), []
-    return whole[:2], whole[2:] + small
+    """The two views of a step and the random one beside them, normalised; of a batch the ``part`` of this process."""
+    place, look = augment
+    crops = [place(x) for _ in range(model.config.crops)]
+    crops += crops[:1] if model.config.view == "same-crop" else []
+    views = [model.normalise(look(crop)[part]) for crop in crops]
+    return views[:2], views[2:]
 
 
 def update(
@@ -134,9 +140,8 @@ def learn(
 
 def make_attack(config: Config, model: Model) -> Any:
     """The transform that makes adversarial views of normalised images; None where views are random."""
-    settings: dict[str, Any] = {"mean": model.mean, "std": model.std, "steps": config.steps, "start": config.start}
-    settings["step_size"] = config.step_size or None
-    if config.view == "clae":
+    settings: dict[str, Any] = {"mean": model.mean, "std": model.std}
+    if config.view.startswith("clae"):
         return CLAETransform(config.clae_eps, signals=config.signals, **settings).to(config.device)
     if config.view in OF_VAE:
         idaa = IDAATransform.from_pretrained(config.weights, config.eps, **settings)
@@ -145,27 +150,21 @@ def make_attack(config: Config, model: Model) -> Any:
     return None
 
 
-def augmentations(
-    config: Config, shape: Sequence[int], std: Sequence[float] = (1.0,), crop: bool = True
-) -> nn.ModuleList:
-    """Two that make random views of a batch of ``shape`` (C, H, W), in [0, 1], or (C, L), on its device: whole ones,
-    and small crops. ``std`` of each channel is the unit of a signal's noise. Parts that do nothing are left out, and
-    the crops of images that are crops already, without ``crop``."""
+def augmentations(config: Config, shape: Sequence[int], std: Sequence[float] = (1.0,)) -> nn.ModuleList:
+    """Two that make random views of a batch of ``shape`` (C, H, W), in [0, 1], or (C, L), on its device, one after the
+    other: where the view lies in the image, then how it looks. ``std`` of each channel is the unit of a signal's noise.
+    Parts that do nothing are left out."""
     color = [K.ColorJitter(*config.jitter, p=config.jitter_p)] if any(config.jitter) else []
     color += [controls.RandAugment(config.randaugment)] if config.randaugment else []
     color += [K.RandomGrayscale(p=config.gray)] if config.gray else []
     if config.blur:
         kernel = max(3, shape[-1] // 20 * 2 + 1)  # a tenth of the image, and odd
         color += [K.RandomGaussianBlur((kernel, kernel), (0.1, 2.0), p=config.blur)]
-    disturb = [controls.Disturb(how, getattr(config, how)) for how in controls.DISTURB if getattr(config, how)]
+    disturb: list[nn.Module] = [MixupNoise(config.mixup)] if config.mixup else []
+    disturb += [RandomQuantize(config.quantize)] if config.quantize else []
     if len(shape) == 2:
         window = SignalAugmentation(std, config.crop, gain=0, noise=0)
-        return nn.ModuleList([nn.Sequential(window, *disturb), nn.Identity()])
-    flip = [K.RandomHorizontalFlip()] if config.flip else []
-    size, half = tuple(shape[1:]), tuple(n // 2 for n in shape[1:])
-    crops = zip((size, half), config.crops, strict=True)
-    cut = [
-        [K.RandomResizedCrop(out, scale=scale, cropping_mode="resample")] if crop and scale[0] < 1 else []
-        for out, scale in crops
-    ]
-    return nn.ModuleList(nn.Sequential(*first, *flip, *color, *disturb) for first in cut)
+        return nn.ModuleList([nn.Sequential(window), nn.Sequential(*disturb)])
+    place = [K.RandomResizedCrop(tuple(shape[1:]), scale=(config.crop, 1.0), cropping_mode="resample")]
+    place = (place if config.crop < 1 else []) + ([K.RandomHorizontalFlip()] if config.flip else [])
+    return nn.ModuleList([nn.Sequential(*place), nn.Sequential(*color, *disturb)])

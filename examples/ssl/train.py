@@ -62,8 +62,7 @@ def learning_rate(config: Config, epoch: float) -> float:
 
 def strength(config: Config, epoch: float) -> float:
     """The eps of a step that ends at this point of the run, in epochs."""
-    eps = config.clae_eps if config.view == "clae" else config.eps
-    return eps * epoch / config.epochs if config.eps_schedule == "ramp" else eps
+    return config.strength * epoch / config.epochs if config.eps_schedule == "ramp" else config.strength
 
 
 def make_optimiser(config: Config, model: Model) -> torch.optim.Optimizer:
@@ -98,7 +97,7 @@ def train(config: Config) -> dict[str, Any]:
     steps = len(data.train) // config.batch_size
     total = round(config.epochs * steps)
     whole = math.ceil(total / max(1, steps))  # epochs, of which the last may be a part of one
-    if not total or config.batch_size % world:
+    if not steps or config.batch_size % world:
         raise ValueError(
             f"{len(data.train)} images in batches of {config.batch_size} for {world} processes leave some empty"
         )
@@ -114,7 +113,6 @@ def train(config: Config) -> dict[str, Any]:
     first, spent = resume(checkpoint, config, state, PLACE)
     last = max(first, min(whole, config.stop_after or whole))
     bar = tqdm(total=total, initial=first * steps, unit="step", disable=rank > 0)
-    metrics: dict[str, float] = {}
     for epoch in range(first, last):
         # Each epoch seeds its own random numbers, so that resuming needs no others. Every process augments the whole
         # batch, by the same numbers, and takes its share.
@@ -136,26 +134,24 @@ def train(config: Config) -> dict[str, Any]:
         took = since(started)
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
-            if epoch + 1 == whole:
-                metrics = evaluate.evaluate(model, data, config.sigma)
-                accuracy = metrics["knn_backbone"]
-            else:
-                due = (epoch + 1) % config.knn_every == 0
-                accuracy = evaluate.monitor(model, data, config.sigma) if due else ""
-            row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "knn": accuracy, "eps": eps}
+            row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "eps": eps}
             row |= {"lr": optimiser.param_groups[0]["lr"], **took}
             row |= {"images_per_second": todo * config.batch_size / took["seconds"]}
             log_row(folder / "log.csv", row)
             save(checkpoint, config, state, epoch + 1, spent)
-            bar.set_description(f"epoch {epoch + 1}: loss {loss:.3f}, {extra_loss:.3f}, kNN {accuracy or '-':.5}")
+            bar.set_description(f"epoch {epoch + 1}: loss {loss:.3f}, {extra_loss:.3f}")
         if world > 1:
             distributed.barrier()
     bar.close()
-    if last < whole or rank:
+    if last < whole:
+        return {}
+    # By every process: batch norms that take the moments of all need them all.
+    metrics = evaluate.evaluate(model, data, config.sigma)
+    if rank:
         return {}
     seen = {"processes": world, **hours(spent), "attack": attack.stats() if attack else {}}
-    metrics = metrics or evaluate.evaluate(model, data, config.sigma)
-    return write_result(folder, origin, config, PLACE, **seen, metrics=metrics, log=read_log(folder / "log.csv"))
+    log = read_log(folder / "log.csv") if whole else []
+    return write_result(folder, origin, config, PLACE, **seen, metrics=metrics, log=log)
 
 
 def main(arguments: list[str] | None = None) -> None:

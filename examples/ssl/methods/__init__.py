@@ -1,8 +1,7 @@
-"""The self-supervised methods of the paper's tables and seven more, one small file each."""
+"""The self-supervised methods of the paper's tables and five more, one small file each."""
 
 from .adco import AdCo
 from .base import Method, View
-from .byol import BYOL
 from .imagenet import IMAGENET
 from .infomin import InfoMin
 from .mochi import MoCHi
@@ -10,7 +9,6 @@ from .moco import MoCo
 from .plain import Plain
 from .simclr import SimCLR
 from .simsiam import SimSiam
-from .swav import SwAV
 from .synco import SynCo
 from .uel import UEL
 
@@ -20,8 +18,6 @@ METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
     "simsiam": SimSiam,
     "moco": MoCo,
-    "byol": BYOL,
-    "swav": SwAV,
     "mochi": MoCHi,
     "synco": SynCo,
     "adco": AdCo,

@@ -35,6 +35,6 @@ class AdCo(MoCo):
         )
         with torch.enable_grad():
             loss = info_nce(queries, keys, self.steep, negatives).mean()
-        (slope,) = torch.autograd.grad(loss, negatives)
-        self.velocity.mul_(MOMENTUM).add_(slope - DECAY * negatives.detach())
+        (gradient,) = torch.autograd.grad(loss, negatives)
+        self.velocity.mul_(MOMENTUM).add_(gradient - DECAY * negatives.detach())
         self.queue.add_(RATE * self.velocity)

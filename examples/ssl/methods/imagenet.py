@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from lightly.loss import NTXentLoss
 from lightly.models.modules import SimCLRProjectionHead
 from lightly.models.modules.heads import ProjectionHead
 from torch import nn
@@ -50,7 +49,6 @@ class SimCLRImageNet(SimCLR):
     def __init__(self, width: int) -> None:
         super().__init__(width)
         self.projector = SimCLRProjectionHead(width, width, 128, batch_norm=True)
-        self.criterion = NTXentLoss(self.temperature)
 
 
 IMAGENET: dict[str, type[Method]] = {"simsiam": SimSiamImageNet, "simclr": SimCLRImageNet, **OF_MOCO}

@@ -26,7 +26,7 @@ class MoCo(Method):
 
     recipe = SimCLR.recipe | {"optimiser": "sgd", "lr": 0.06, "weight_decay": 5e-4, "sigma": 0.1}
     momentum = 0.99
-    temperature: ClassVar[float] = 0.2
+    temperature = 0.2
     length: ClassVar[int] = 4096  # of the queue
     queue: Tensor
     place: Tensor

@@ -34,11 +34,10 @@ class SimCLR(Method):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.projector = SimCLRProjectionHead(width, 512, 64, batch_norm=False)
-        self.criterion = NTXentLoss(self.temperature)
 
     def loss(self, a: View, b: View) -> Tensor:
         """Both directions, all other views as negatives."""
-        return self.criterion(self.embed(a.features), self.embed(b.features))
+        return NTXentLoss(self.temperature)(self.embed(a.features), self.embed(b.features))
 
     def attack(self, features: Features, anchor: View) -> Loss:
         """The same loss."""

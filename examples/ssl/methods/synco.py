@@ -14,7 +14,7 @@ STEP = 0.01  # sigma, delta and eta there
 
 class SynCo(MoCHi):
     """Hard negatives n on the way to the query q, beyond n seen from q, between two of them, and after a small step
-    anywhere, along the slope of the cosine, and along the signs of that."""
+    anywhere, along the gradient of the cosine, and along the signs of that."""
 
     many, few = 64, 16  # of each of the first three, and of the others: a quarter of the paper's, as in MoCHi
 
@@ -29,10 +29,10 @@ class SynCo(MoCHi):
         mixed = torch.lerp(draw(self.many), draw(self.many), uniform(q, self.many))
         noisy, steep, signed = draw(self.few), draw(self.few), draw(self.few)
         noisy = noisy + STEP * torch.randn_like(noisy)
-        steep, signed = steep + STEP * slope(q, steep), signed + STEP * slope(q, signed).sign()
+        steep, signed = steep + STEP * gradient(q, steep), signed + STEP * gradient(q, signed).sign()
         return torch.cat([between, beyond, mixed, noisy, steep, signed], 1)
 
 
-def slope(q: Tensor, n: Tensor) -> Tensor:
+def gradient(q: Tensor, n: Tensor) -> Tensor:
     """Of the cosine of q and n, both of length 1, along n."""
     return q - (q * n).sum(-1, keepdim=True) * n

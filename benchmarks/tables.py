@@ -40,7 +40,6 @@ def run_of(file: Path) -> str:
 # Accuracy ------------------------------------------------------------------------------------------------------------
 
 BOARD = RESULTS / "board" / "board.md"
-OLD_BOARD = RESULTS / "ssl-board" / "board.md"  # of README's tables, until the new one has as many rows
 
 
 def board() -> str:
@@ -48,43 +47,9 @@ def board() -> str:
     return BOARD.read_text().strip()
 
 
-ARMS = {
-    "none": "two random views, trained longer",
-    "third": "three random views",
-    "mixup .6": "two, with mixup noise",
-    "quantize 8": "two, randomly quantized",
-    "idaa-grad .5": "two, and IDAA by `grad=` as third view",
-    "both .5 coarse": "IDAA by `grad=` on both views",
-}
-RUNGS = {"cifar10-crops": "small network", "cifar10-crops-resnet18": "ResNet-18"}
-DATA = {
-    "cifar10-crops": "CIFAR-10, no colour augmentation",
-    "cifar10-crops-long": "the same, four times as long",
-    "cifar10-crops-resnet18": "the same, ResNet-18",
-    "cifar10-bare": "CIFAR-10, no random augmentation at all",
-    "cifar10-weak": "CIFAR-10, crops and half the paper's jitter",
-    "cifar10-paper": "CIFAR-10, the paper's augmentation",
-    "cifar100-crops": "CIFAR-100, no colour augmentation",
-    "eurosat-crops": "satellite images (EuroSAT), no colour augmentation",
-    "watch-crops": "a wrist sensor's signals, crops",
-    "fsdd-crops": "spoken digits, crops of spectrograms",
-}
-
-
-def equal_time() -> str:
-    """CIFAR-10 without colour augmentation, the same time for each, by two networks."""
-    found = {rung: {r["arm"].strip("*"): r for r in read(OLD_BOARD, f"### {rung}, fresh seeds")} for rung in RUNGS}
-    columns = [(rung, metric) for rung in RUNGS for metric in ("kNN", "linear")]
-    lines = [[text, *(found[rung][arm][metric] for rung, metric in columns)] for arm, text in ARMS.items()]
-    return table(["trained for the same time", *(f"{RUNGS[rung]}: {metric}" for rung, metric in columns)], lines)
-
-
-def other_data() -> str:
-    """What our best form brings on each kind of data."""
-    rows = {r["rung"]: r for r in read(OLD_BOARD, "### Summary")}
-    columns = [name for name in next(iter(rows.values())) if name.startswith(("kNN", "linear"))]
-    lines = [[text, *(rows[rung][c] for c in columns)] for rung, text in DATA.items() if rung in rows]
-    return table(["data", *columns], lines)
+def evidence() -> str:
+    """The board in short."""
+    return section(BOARD, "### In short")
 
 
 # Cost ----------------------------------------------------------------------------------------------------------------
@@ -245,8 +210,7 @@ def identity() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "board": board,
-    "equal-time": equal_time,
-    "other-data": other_data,
+    "evidence": evidence,
     "cost": cost,
     "targets": targets,
     "large": large,

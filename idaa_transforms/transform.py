@@ -123,8 +123,14 @@ class IDAATransform(AdversarialTransform):
         """
         from . import hub
 
-        where = hub.Where(revision, subfolder, cache_dir, token, local_files_only)
-        autoencoder, saved = hub.load(name, where)
+        autoencoder, saved = hub.load(
+            name,
+            revision=revision,
+            subfolder=subfolder,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
         chosen: dict[str, Any] = saved | options | ({} if eps is None else {"eps": eps})
         transform = cls(autoencoder, **chosen)
         transform.name = os.fspath(name)

@@ -80,7 +80,7 @@ def _subject(args: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     chosen: dict[str, Any] = {name: getattr(args, name) for name in ("eps", "norm", "scale", "steps")}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     chosen |= {"mean": None, "std": None}  # judge, model and transform all see images in [0, 1] here
-    aug = IDAATransform.from_pretrained(args.weights, **where(args)._asdict(), **chosen)
+    aug = IDAATransform.from_pretrained(args.weights, **where(args), **chosen)
     judge = _named("the judge", args.judge, args.logits)
     model = _named("the model", args.model) if args.model else judge
     images = images_for(aug.autoencoder, args, only="all", limit=args.images)

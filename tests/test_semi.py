@@ -345,7 +345,7 @@ def test_what_cannot_be_said(capsys):
             configure(wrong)
         assert message in capsys.readouterr().err
     assert configure(["--data", "cifar10"]).weights == "cifar10-vae"
-    assert configure([]).weights == "cifar100-vae"
+    assert configure([]).weights == "cifar10-vae"
     assert configure(["--scale", "small"]).weights == "cifar10-vae-small"
 
 

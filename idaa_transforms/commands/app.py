@@ -11,9 +11,8 @@ def app(args: argparse.Namespace) -> None:
     """Show in a browser what a view of a picture is: change eps and see. Nothing leaves this machine."""
     require("app", "numpy", "timm", "gradio")
     from ..app.models import Models
-    from ..app.server import Desk, launch
+    from ..app.server import launch
 
     models = Models(args.weights, args.network)
-    models.load()  # mistakes are told now, and nobody waits later
     print(f"http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
-    launch(Desk(models), args.host, args.port)
+    launch(models, args.host, args.port)

@@ -50,13 +50,15 @@ def launch(models: Models, host: str = "127.0.0.1", port: int = 7860, block: boo
 def build(models: Models) -> gr.Blocks:
     """The page, not yet served, with its first view."""
 
-    def show(picture: Picture, *chosen: Any) -> tuple[str, str, str]:
+    def show(
+        picture: Picture, size: int, weights: str, network: str, reference: str, eps: float, steps: int
+    ) -> tuple[str, str, str]:
         """The view as HTML in two parts, and the Python that makes it; or what went wrong."""
-        size, *rest = chosen
+        chosen = models, weights, network, reference, eps, steps
         try:
-            view = make_view(picture.at(size), models, *rest)
+            view = make_view(picture.at(size), *chosen)
             html = pictures_html(view, picture.name), predictions_html(view, picture.is_sample)
-            return *html, code_of(picture, size, models, *rest)
+            return *html, code_of(picture, size, *chosen)
         except Exception as error:  # whatever it is, the page says it
             return message_html(describe(error)), "", ""
 
@@ -83,11 +85,9 @@ def build(models: Models) -> gr.Blocks:
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         gallery.select(_pick, None, [picture, told], **quiet)
         file.upload(_read, file, [picture, file, told, choices[0]], show_progress="hidden", api_name="upload")
-        weights = choices[1]
-        weights.input(lambda name: gr.update(**_eps_range(models, name)), weights, eps, **quiet)
-        changes = [each.change for each in (picture, *choices)]
+        choices[1].input(lambda weights: gr.update(**_eps_range(models, weights)), choices[1], eps, **quiet)
         gr.on(
-            changes,
+            [each.change for each in (picture, *choices)],
             show,
             [picture, *choices],
             results,

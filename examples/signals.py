@@ -8,8 +8,8 @@ file has x_train (N, C, L) in units of its own: docs/signals.md says where real 
 """
 
 import sys
-from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +18,6 @@ from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.losses import nt_xent
 from idaa_transforms.training.data import statistics
 from idaa_transforms.training.signals import SignalAugmentation, load_signals
-from idaa_transforms.util.pictures import save_lines
 
 
 def made_up(count: int = 256, length: int = 64) -> Tensor:
@@ -62,7 +61,12 @@ def main(file: str = "", picture: str = "") -> list[float]:
         print(f"step {step + 1:2}: loss {losses[-1]:.3f}")
     if picture:
         rows = {"x": x1, "G(x)": found.reconstruction, "R(x)": found.residual, "hard view x'": found.views}
-        save_lines({label: signals[:6] for label, signals in rows.items()}, Path(picture), file)
+        figure, axes = plt.subplots(len(rows), 6, sharey=True, figsize=(12, 6))
+        for line, (label, signals) in zip(axes, rows.items(), strict=True):
+            line[0].set_ylabel(label)
+            for axis, signal in zip(line, signals, strict=False):
+                axis.plot(signal.T)
+        figure.savefig(picture)
     return losses
 
 

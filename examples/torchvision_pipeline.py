@@ -10,8 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset, default_collate
 from torchvision.transforms import v2
 
 from idaa_transforms import IDAATransform, objectives
-from idaa_transforms.pipelines import check_pipeline
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 DEVICE = "cpu"
 EPOCHS = 4
@@ -33,7 +32,6 @@ def main() -> list[float]:
 
     images, labels = cifar10_sample()
     dataset = TensorDataset((255 * images).byte(), labels)
-    print(*check_pipeline(pipeline, dataset.tensors[0]), sep="\n")
     # CutMix in the collate function runs in the workers; the attack needs the model and stays in this process.
     loader = DataLoader(dataset, 32, shuffle=True, collate_fn=lambda batch: cutmix(*default_collate(batch)))
 

@@ -4,25 +4,20 @@ aug = IDAATransform.from_pretrained("cifar10-vae")
 views = aug(x, loss_fn=nce)
 """
 
+from ._core.checks import ClosureError, ZeroGradientWarning
 from ._version import __version__
-from .core.attack import Explanation
-from .core.direction import ClosureError, ZeroGradientWarning
-from .core.guard import Guard
-from .core.settings import Settings
-from .core.shield import ClosureMutationWarning, untouched
-from .schedule import EpsSchedule
-from .transform import CLAETransform, IDAATransform
+from .guard import Guard
+from .preserve import ClosureMutationWarning, preserve_state
+from .transforms import CLAETransform, Explanation, IDAATransform
 
 __all__ = [
     "CLAETransform",
     "ClosureError",
     "ClosureMutationWarning",
-    "EpsSchedule",
     "Explanation",
     "Guard",
     "IDAATransform",
-    "Settings",
     "ZeroGradientWarning",
     "__version__",
-    "untouched",
+    "preserve_state",
 ]

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ._commands.app import app
+from ._commands.measure import calibrate, inspect
+from ._commands.train import convert, eval_vae, train_vae
+from ._commands.weights import check_data, demo, list_names, pack, push
 from ._version import __version__
-from .commands.app import app
-from .commands.measure import calibrate, inspect
-from .commands.train import convert, eval_vae, train_vae
-from .commands.weights import check_data, demo, list_names, pack, push
 
 _DATA = "an .npz of uint8 images (x_train, x_test), a folder of pictures or shards, or a torchvision dataset (CIFAR10)"
 _WEIGHTS = "name, folder or repository"

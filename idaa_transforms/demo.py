@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from .core.attack import Explanation
+from ._util.extras import require
+from ._util.pictures import save_grid
 from .losses import nt_xent
-from .transform import CLAETransform, IDAATransform
-from .util.extras import require
-from .util.pictures import save_grid
-from .util.sample import cifar10_sample
+from .sample import cifar10_sample
+from .transforms import CLAETransform, Explanation, IDAATransform
 
 CLAE_EPS = 0.006  # the paper's 0.03 on normalised pixels, in units of [0, 1]
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
 
+from ._core.ascent import Norm
+from ._core.binding import Bindable
+from ._core.settings import EpsUnit
+from ._util.extras import require
 from .autoencoders.protocol import Autoencoder
-from .core.attack import Attack
-from .core.binding import Bindable
-from .core.functional import Loss, clamped
-from .core.settings import OptionsButP
-from .transform import CLAETransform, IDAATransform
-from .util.extras import require
+from .functional import Loss, clamped
+from .guard import Guard
+from .transforms import AdversarialTransform, CLAETransform, Explanation, IDAATransform
 
 require("kornia", "kornia")
 import kornia  # noqa: E402
@@ -43,34 +45,32 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
 
     _own: tuple[Loss, ...] = ()  # the closure of bind()
 
-    def __init__(self, attack: Attack, p: float, same_on_batch: bool, keepdim: bool) -> None:
+    def __init__(self, attack: AdversarialTransform, p: float, same_on_batch: bool, keepdim: bool) -> None:
         super().__init__(p=p, same_on_batch=same_on_batch, p_batch=1.0, keepdim=keepdim)
-        if attack.settings.p != 1.0:
-            raise ValueError(
-                f"p={attack.settings.p} was given to the transform within; give it to {type(self).__name__}"
-            )
         self.attack = attack
-
-    def compile(self, **options: Any) -> None:
-        """As :meth:`~idaa_transforms.core.attack.Attack.compile`."""
-        self.attack.compile(**options)
 
     def bind(self, loss_fn: Loss) -> Self:
         """This augmentation with ``loss_fn`` for good: ``AugmentationSequential(aug.bind(nce))``."""
-        if self._own:
-            raise TypeError(f"{self!r} has its closure; bind another to the augmentation that this one was made of")
         made = copy.copy(self)
         made._own = (loss_fn,)
         return made
 
-    def closure(self, loss_fn: Loss | None, grad: Tensor | None) -> Loss | None:
-        """The closure of a call: its own, or where it has neither that nor a gradient, the one bound."""
-        bound = self._bound_loss()
-        if self._own and bound is not None:
-            raise ValueError(f"{self!r} is bound twice, by bind() and by a `with bound(...)` block; use one of them")
-        if loss_fn is None and grad is None:
-            return self._own[0] if self._own else bound
-        return loss_fn
+    def _closure(self) -> Loss | None:
+        return self._own[0] if self._own else self._bound_loss()
+
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            input: Tensor,
+            params: dict[str, Tensor] | None = None,
+            *,
+            loss_fn: Loss | None = None,
+            grad: Tensor | None = None,
+            eps: float | Tensor | None = None,
+            generator: torch.Generator | None = None,
+            **kwargs: Any,
+        ) -> Tensor: ...
 
     def forward(
         self,
@@ -102,7 +102,8 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
                 "to attack, or loss_fn and grad to replay"
             )
         grad = None if grad is None else self.transform_tensor(grad)
-        params[NOW] = self._change(x, params, self.closure(loss_fn, grad), grad, eps, generator)
+        loss_fn = self._closure() if loss_fn is None and grad is None else loss_fn
+        params[NOW] = self._change(x, params, loss_fn, grad, eps, generator)
         try:
             return super().forward(input, params=params, **kwargs)
         finally:
@@ -112,8 +113,8 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
         self, input: Tensor, params: dict[str, Tensor], flags: dict[str, Any], transform: Tensor | None = None
     ) -> Tensor:
         """The images plus the change."""
-        change = params[NOW] if NOW in params else self._change(input, params, self.closure(None, None))
-        return clamped(input + change.to(input), self.attack.limits)
+        change = params[NOW] if NOW in params else self._change(input, params, self._closure())
+        return clamped(input + change.to(input), self.attack._limits)
 
     def _change(
         self,
@@ -140,19 +141,31 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
         chosen = params.get("batch_prob", torch.ones(len(x), device=x.device)) > 0.5
         rows = chosen.nonzero().flatten()
         if len(rows) or loss_fn is not None or grad is not None:
-            call = self.attack.resolve(x, loss_fn, grad, eps, generator, None if len(rows) == len(x) else rows)
-            change = self.attack.views(call) - x.detach()
+            some = None if len(rows) == len(x) else rows
+            change = self.attack._views(x, loss_fn, grad, eps, generator, some) - x.detach()
         else:
             change = torch.zeros_like(x)
         params[_numbered(IMAGES, held)], params[_numbered(CHANGE, held)] = checksum, change
         return change
 
-    def explain(self, *args: Any, **kwargs: Any) -> Any:
-        """As :meth:`~idaa_transforms.core.attack.Attack.explain`."""
-        return self.attack.explain(*args, **kwargs)
+    def compile(self, **options: Any) -> None:
+        """As :meth:`IDAATransform.compile <idaa_transforms.IDAATransform.compile>`."""
+        self.attack.compile(**options)
+
+    def explain(
+        self,
+        x: Tensor,
+        loss_fn: Loss | None = None,
+        grad: Tensor | None = None,
+        eps: float | Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Explanation:
+        """As :meth:`IDAATransform.explain <idaa_transforms.IDAATransform.explain>`."""
+        loss_fn = self._closure() if loss_fn is None and grad is None else loss_fn
+        return self.attack.explain(x, loss_fn, grad, eps, generator)
 
     def stats(self) -> dict[str, int]:
-        """As :meth:`~idaa_transforms.core.attack.Attack.stats`."""
+        """As :meth:`IDAATransform.stats <idaa_transforms.IDAATransform.stats>`."""
         return self.attack.stats()
 
     def __repr__(self) -> str:
@@ -163,7 +176,7 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
 
 def _checksum(x: Tensor) -> Tensor:
     """(B, 2): by these numbers a replay knows the images that a change was made for."""
-    rows = x.detach().flatten(1).double()
+    rows = x.detach().flatten(1).float()
     return torch.stack([rows.sum(1), rows.square().sum(1)], dim=1)
 
 
@@ -180,7 +193,8 @@ class RandomIDAA(_RandomAttack):
         p: probability of a view, image by image.
         same_on_batch: all images or none.
         keepdim: (C, H, W) in, (C, H, W) out.
-        options: the other settings of :class:`~idaa_transforms.IDAATransform`.
+        norm, steps, step_size, random_start, eps_unit, target_gain, clip, mean, std, chunk_size, guard: as of
+            :class:`~idaa_transforms.IDAATransform`. Each is an attribute of ``.attack``.
 
     Shape:
         (B, C, H, W) or (C, H, W) float to (B, C, H, W). Masks, boxes and keypoints pass.
@@ -194,13 +208,39 @@ class RandomIDAA(_RandomAttack):
     def __init__(
         self,
         autoencoder: Autoencoder,
-        eps: float = 0.1,
+        eps: float | None = None,
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
-        **options: Unpack[OptionsButP],
+        *,
+        norm: Norm = "linf",
+        steps: int = 1,
+        step_size: float | None = None,
+        random_start: bool = False,
+        eps_unit: EpsUnit = "latent",
+        target_gain: float | None = None,
+        clip: tuple[float, float] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        chunk_size: int | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        super().__init__(IDAATransform(autoencoder, eps, **options), p, same_on_batch, keepdim)
+        transform = IDAATransform(
+            autoencoder,
+            eps,
+            norm=norm,
+            steps=steps,
+            step_size=step_size,
+            random_start=random_start,
+            eps_unit=eps_unit,
+            target_gain=target_gain,
+            clip=clip,
+            mean=mean,
+            std=std,
+            chunk_size=chunk_size,
+            guard=guard,
+        )
+        super().__init__(transform, p, same_on_batch, keepdim)
 
     @classmethod
     def from_pretrained(
@@ -211,24 +251,44 @@ class RandomIDAA(_RandomAttack):
         same_on_batch: bool = False,
         keepdim: bool = False,
         *,
+        norm: Norm | None = None,
+        steps: int | None = None,
+        step_size: float | None = None,
+        random_start: bool | None = None,
+        eps_unit: EpsUnit | None = None,
+        target_gain: float | None = None,
+        clip: tuple[float, float] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        chunk_size: int | None = None,
+        guard: Guard | None = None,
         revision: str | None = None,
         subfolder: str | None = None,
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
-        **options: Unpack[OptionsButP],
     ) -> Self:
         """As :meth:`IDAATransform.from_pretrained <idaa_transforms.IDAATransform.from_pretrained>`."""
         transform = IDAATransform.from_pretrained(
             name,
             eps,
+            p=1.0,
+            norm=norm,
+            steps=steps,
+            step_size=step_size,
+            random_start=random_start,
+            eps_unit=eps_unit,
+            target_gain=target_gain,
+            clip=clip,
+            mean=mean,
+            std=std,
+            chunk_size=chunk_size,
+            guard=guard,
             revision=revision,
             subfolder=subfolder,
             cache_dir=cache_dir,
             token=token,
             local_files_only=local_files_only,
-            p=1.0,
-            **options,
         )
         made = cls.__new__(cls)
         _RandomAttack.__init__(made, transform, p, same_on_batch, keepdim)
@@ -236,14 +296,41 @@ class RandomIDAA(_RandomAttack):
 
 
 class RandomCLAE(_RandomAttack):
-    """The baseline CLAE (Ho and Vasconcelos, NeurIPS 2020): the same step in pixels of [0, 1]."""
+    """The baseline CLAE (Ho and Vasconcelos, NeurIPS 2020): the same step in pixels of [0, 1].
+
+    Args:
+        eps: as of :class:`~idaa_transforms.CLAETransform`, and so are norm, steps, step_size, random_start,
+            target_gain, clip, mean, std and guard.
+        p, same_on_batch, keepdim: as of :class:`RandomIDAA`.
+    """
 
     def __init__(
         self,
-        eps: float = 0.006,
+        eps: float | None = None,
         p: float = 0.5,
         same_on_batch: bool = False,
         keepdim: bool = False,
-        **options: Unpack[OptionsButP],
+        *,
+        norm: Norm = "linf",
+        steps: int = 1,
+        step_size: float | None = None,
+        random_start: bool = False,
+        target_gain: float | None = None,
+        clip: tuple[float, float] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        super().__init__(CLAETransform(eps, **options), p, same_on_batch, keepdim)
+        transform = CLAETransform(
+            eps,
+            norm=norm,
+            steps=steps,
+            step_size=step_size,
+            random_start=random_start,
+            target_gain=target_gain,
+            clip=clip,
+            mean=mean,
+            std=std,
+            guard=guard,
+        )
+        super().__init__(transform, p, same_on_batch, keepdim)

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .core.attack import Attack
-from .core.functional import Loss
-from .util.extras import require
+from ._util.extras import require
+from .functional import Loss
+from .transforms import AdversarialTransform
 
 require("lightning", "pytorch_lightning")
 
@@ -47,7 +47,7 @@ class IDAACallback(pl.Callback):
 
     def __init__(
         self,
-        transform: Attack,
+        transform: AdversarialTransform,
         make_loss: Callable[[pl.LightningModule, Any], Loss],
         images: Callable[[Any], list[Tensor]] = lambda batch: batch[1],
         source: int = 0,

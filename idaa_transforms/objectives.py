@@ -1,8 +1,8 @@
 """Ready closures: what to raise, for the usual methods. Each returns a ``loss_fn(views)`` for a transform.
 
 ``embed`` is the model up to its projector. An anchor is an embedding that is made once, outside, and held fixed: of the
-*other* view of the image unless said otherwise. At the start of an attack the view is the image itself, so what a loss
-says about its distance to an anchor of the very same image has no slope there; each docstring says where it comes from.
+*other* view of the image unless said otherwise. At the start of an attack the view is the image itself, so that its
+distance to an anchor of the very same image gives no gradient; each docstring says where the gradient comes from.
 
 Anchors, labels, keys and codes may also come from a block of ``torch.inference_mode``, as in Lightning's validation.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .core.functional import Loss, outside_inference
+from .functional import Loss, outside_inference
 from .losses import info_nce, instance_spreading, nt_xent
 
 Embed = Callable[[Tensor], Tensor]
@@ -47,7 +47,7 @@ def uel(embed: Embed, anchor: Tensor, temperature: float = 0.1) -> Loss:
 def simsiam(embed: Embed, predictor: Embed, anchor: Tensor) -> Loss:
     """-cos(predictor(embed(view)), anchor): SimSiam and, with the target network's embedding as anchor, BYOL.
 
-    The predictor is not the identity, so that the cosine is below 1 and has a slope also on the same image.
+    The predictor is not the identity, so that the cosine is below 1 and has a gradient also on the same image.
     """
     anchor = _held(anchor)
     return lambda views: -F.cosine_similarity(predictor(embed(views)), anchor, dim=1)
@@ -62,7 +62,7 @@ def moco(embed: Embed, keys: Tensor, queue: Tensor, temperature: float = 0.2) ->
 
 def swav(embed: Embed, prototypes: Embed, codes: Tensor, temperature: float = 0.1) -> Loss:
     """Cross-entropy of the views' prototype scores against ``codes`` (B, K), the other view's assignment (SwAV, Caron
-    et al., NeurIPS 2020). Codes are sharper than the scores, so that there is a slope."""
+    et al., NeurIPS 2020). Codes are sharper than the scores, so that there is a gradient."""
     codes = _held(codes)
     scores = lambda views: prototypes(F.normalize(embed(views), dim=1)) / temperature  # noqa: E731
     return lambda views: -(codes * scores(views).log_softmax(1)).sum(1)
@@ -80,7 +80,7 @@ def dino(
     DINO never compares teacher and student on the same crop: the diagonal of its loss is zero. So ``teacher`` is what
     the teacher makes of the *other* global crop, logits (B, K). Multi-crop: for a hard local crop stack those of all
     global crops, (T, B, K), and for a hard global crop all but its own; the view then joins the student's crops. The
-    teacher is sharper than the student, so that there is a slope.
+    teacher is sharper than the student, so that there is a gradient.
 
     Args:
         student: backbone and head, images to logits (B, K).
@@ -94,7 +94,7 @@ def dino(
     return lambda views: -(targets * (student(views) / temperature).log_softmax(1)).sum(1)
 
 
-def redundancy(embed: Embed, criterion: Callable[[Tensor, Tensor], Tensor], anchor: Tensor) -> Loss:
+def redundancy_reduction(embed: Embed, criterion: Callable[[Tensor, Tensor], Tensor], anchor: Tensor) -> Loss:
     """Barlow Twins, VICReg and others with a criterion over two batches of embeddings, such as lightly's
     ``BarlowTwinsLoss()`` or ``VICRegLoss()``. It mixes the batch, so that views depend on their neighbours; the terms
     on correlations or variances give a direction also on the same image."""
@@ -108,9 +108,9 @@ def supervised(model: Embed, labels: Tensor, label_smoothing: float = 0.0) -> Lo
     return lambda views: F.cross_entropy(model(views), labels, reduction="none", label_smoothing=label_smoothing)
 
 
-def consistency(model: Embed, logits: Tensor, threshold: float = 0.95) -> Loss:
+def fixmatch(model: Embed, logits: Tensor, threshold: float = 0.95) -> Loss:
     """FixMatch: cross-entropy of the views with the labels that ``logits`` (B, K) of the weak views predict with a
-    confidence of at least ``threshold``. The others have no slope: their views are the images, and are warned of."""
+    confidence of at least ``threshold``. The others have no gradient: their views are the images, and are warned of."""
     with torch.inference_mode(False):
         confidence, labels = _held(logits).softmax(1).max(1)
         sure = (confidence >= threshold).float()

@@ -5,7 +5,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from idaa_transforms.core.ascent import Ball, _length
+from idaa_transforms._core.ascent import Ball, _length
 
 norms, dtypes = st.sampled_from(["linf", "l2"]), st.sampled_from([torch.float32, torch.float64])
 
@@ -26,9 +26,16 @@ def radius(delta, norm):
     seed=st.integers(0, 2**31),
 )
 @example(
-    norm="l2", dtype=torch.float32, start="zero", steps=1, size=1.0, eps=6.468737322078728e-21, scale=1e-30, seed=0
+    norm="l2",
+    dtype=torch.float32,
+    random_start=False,
+    steps=1,
+    size=1.0,
+    eps=6.468737322078728e-21,
+    scale=1e-30,
+    seed=0,
 )
-@example(norm="l2", dtype=torch.float32, start="uniform", steps=3, size=1.0, eps=1e-40, scale=1.0, seed=0)
+@example(norm="l2", dtype=torch.float32, random_start=True, steps=3, size=1.0, eps=1e-40, scale=1.0, seed=0)
 def test_delta_never_leaves_the_ball(norm, dtype, start, steps, size, eps, scale, seed):
     generator = torch.Generator().manual_seed(seed)
     like = torch.empty(5, 4, 3, dtype=dtype)

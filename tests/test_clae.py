@@ -12,7 +12,7 @@ def test_is_the_sign_of_the_pixel_gradient(x, loss_fn):
 
 
 def test_many_steps_with_clip(x, loss_fn):
-    views = CLAETransform(0.03, steps=5, start="uniform", clip=(0.0, 1.0))(x, loss_fn=loss_fn)
+    views = CLAETransform(0.03, steps=5, random_start=True, clip=(0.0, 1.0))(x, loss_fn=loss_fn)
     assert (views - x).abs().max() <= 0.03 + 1e-6
     assert views.min() >= 0
     assert views.max() <= 1

@@ -16,7 +16,7 @@ from benchmarks.harness import memory
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.kornia import RandomIDAA
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms._util.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reference import authors_views
 from torch import nn
 
-from idaa_transforms.core.functional import idaa, input_gradient
+from idaa_transforms.functional import idaa, input_gradient
 
 
 def parts(vae):
@@ -139,7 +139,7 @@ def test_the_first_step_from_zero_sees_the_images_themselves(x, vae, loss_fn):
     idaa(x, *parts(vae), loss, eps=0.5, steps=2)
     assert torch.equal(seen[0], x)
     assert not torch.equal(seen[1], x)
-    idaa(x, *parts(vae), loss, eps=0.5, start="uniform")
+    idaa(x, *parts(vae), loss, eps=0.5, random_start=True)
     assert not torch.equal(seen[2], x)
 
 

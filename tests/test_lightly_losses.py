@@ -108,7 +108,7 @@ class Barlow(Method):
 
     def loss(self, x0, x1):
         z0, z1 = self.model(x0), self.model(x1)
-        hard = self.aug(x0, loss_fn=objectives.redundancy(self.model, self.criterion, z1))
+        hard = self.aug(x0, loss_fn=objectives.redundancy_reduction(self.model, self.criterion, z1))
         return self.criterion(z0, z1) + self.criterion(self.model(hard), z1)
 
 

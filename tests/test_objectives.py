@@ -87,10 +87,10 @@ def closures(encoder, x):
         "moco": objectives.moco(encoder, other, torch.randn(16, 6)),
         "dino": objectives.dino(encoder, other, torch.full((1, 1, 6), 0.1)),
         "swav": objectives.swav(encoder, prototypes, codes),
-        "barlow twins": objectives.redundancy(encoder, lightly.loss.BarlowTwinsLoss(), other),
-        "vicreg": objectives.redundancy(encoder, lightly.loss.VICRegLoss(), other),
+        "barlow twins": objectives.redundancy_reduction(encoder, lightly.loss.BarlowTwinsLoss(), other),
+        "vicreg": objectives.redundancy_reduction(encoder, lightly.loss.VICRegLoss(), other),
         "supervised": objectives.supervised(encoder, torch.arange(4)),
-        "consistency": objectives.consistency(encoder, 100 * same),
+        "consistency": objectives.fixmatch(encoder, 100 * same),
     }
 
 
@@ -141,7 +141,7 @@ def test_unsure_images_are_warned_of_and_stay(x, vae, encoder):
     logits = torch.zeros(4, 6)
     logits[0, 2] = 50.0
     with pytest.warns(ZeroGradientWarning, match="zero in 3 of 4 images"):
-        views = IDAATransform(vae)(x, loss_fn=objectives.consistency(encoder, logits))
+        views = IDAATransform(vae)(x, loss_fn=objectives.fixmatch(encoder, logits))
     torch.testing.assert_close(views[1:], x[1:], atol=1e-6, rtol=0)
     assert (views[0] != x[0]).any()
 

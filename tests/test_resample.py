@@ -14,9 +14,9 @@ from torchvision import tv_tensors
 
 from idaa_transforms import CLAETransform, IDAATransform, hub
 from idaa_transforms.autoencoders import Wrapped
-from idaa_transforms.autoencoders.resample import axis_matrix, resample
+from idaa_transforms.autoencoders._resample import axis_matrix, resample
 from idaa_transforms.kornia import RandomIDAA
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms._util.sample import cifar10_sample
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import memory

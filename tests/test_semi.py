@@ -18,7 +18,7 @@ from examples.semi import augment, fixmatch, report, run_table, split
 from examples.semi.config import PLACE, configure
 from examples.semi.step import Batch, Model, make_attack, update
 from examples.semi.train import batches, load_data, train
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,7 +11,7 @@ import torch
 from conftest import tiny_vae
 
 from idaa_transforms import CLAETransform, IDAATransform, Settings
-from idaa_transforms.core.settings import DEFAULTS, Options, OptionsButP
+from idaa_transforms._core.settings import DEFAULTS, Options, OptionsButP
 
 
 def test_the_three_lists_in_the_file_agree():

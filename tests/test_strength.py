@@ -9,8 +9,8 @@ from torchvision import tv_tensors
 
 from idaa_transforms import CLAETransform, EpsSchedule, IDAATransform, hub
 from idaa_transforms.autoencoders import PixelSpace
-from idaa_transforms.core.functional import idaa
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.functional import idaa
+from idaa_transforms._util.sample import cifar10_sample
 
 VAE = tiny_vae()
 
@@ -97,7 +97,7 @@ class TestPosteriorScale:
         torch.manual_seed(seed)
         x = torch.rand(4, 3, 16, 16) * 2 - 1
         options = {"norm": norm, "steps": steps, "start": start, "chunk_size": chunk_size}
-        aug = IDAATransform(VAE, eps, scale="posterior", mean=VAE.mean, std=VAE.std, **options)
+        aug = IDAATransform(VAE, eps, eps_unit="posterior", mean=VAE.mean, std=VAE.std, **options)
         found = aug.explain(x, loss_fn=loss)
         length = found.delta.abs().amax(1) if norm == "linf" else torch.linalg.vector_norm(found.delta, dim=1)
         assert (length <= torch.tensor(eps, dtype=torch.float32)).all()
@@ -110,18 +110,18 @@ class TestPosteriorScale:
         with torch.no_grad():
             vae.to_log_variance.weight.zero_()
             vae.to_log_variance.bias.fill_(2 * torch.tensor(0.25).log().item())
-        by_posterior = IDAATransform(vae, 0.4, scale="posterior")(x, loss_fn=loss)
+        by_posterior = IDAATransform(vae, 0.4, eps_unit="posterior")(x, loss_fn=loss)
         torch.testing.assert_close(by_posterior, IDAATransform(vae, 0.1)(x, loss_fn=loss), atol=1e-6, rtol=0)
 
     def test_clips_go_frame_by_frame(self):
         clips = torch.rand(2, 3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-        aug = IDAATransform(VAE, 0.4, scale="posterior")
+        aug = IDAATransform(VAE, 0.4, eps_unit="posterior")
         views = aug(clips.flatten(0, 1), loss_fn=loss).unflatten(0, (2, 3))
         torch.testing.assert_close(aug(tv_tensors.Video(clips), loss_fn=loss).as_subclass(torch.Tensor), views)
 
     def test_on_real_weights_sure_latents_move_less(self):
         x = cifar10_sample()[0][:4]
-        aug = IDAATransform.from_pretrained("cifar10-vae", 0.5, scale="posterior")
+        aug = IDAATransform.from_pretrained("cifar10-vae", 0.5, eps_unit="posterior")
         encoded = aug.codec.posterior(x)
         assert encoded[1].amin() < 0.5 * encoded[1].amax()
         found = aug.explain(x, loss_fn=loss)
@@ -129,7 +129,7 @@ class TestPosteriorScale:
         assert found.delta.abs().amax() == 0.5
 
     def test_it_is_saved(self, folder):
-        IDAATransform(VAE, 0.5, scale="posterior", target_gain=0.2).save_pretrained(folder)
+        IDAATransform(VAE, 0.5, eps_unit="posterior", target_gain=0.2).save_pretrained(folder)
         assert IDAATransform.from_pretrained(folder).settings.saved() == {
             "eps": 0.5,
             "scale": "posterior",
@@ -138,7 +138,7 @@ class TestPosteriorScale:
 
     def test_an_autoencoder_without_a_posterior_is_told(self, x):
         with pytest.raises(ValueError, match="that of PixelSpace gives a Tensor: use scale='latent'"):
-            CLAETransform(scale="posterior")(x, loss_fn=loss)
+            CLAETransform(eps_unit="posterior")(x, loss_fn=loss)
         with pytest.raises(ValueError, match="scale='sd' is not one of"):
             IDAATransform(PixelSpace(), scale="sd")
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from idaa_transforms import hub
 from idaa_transforms.autoencoders import ConvVAE, Posterior
+from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.training.evaluation import evaluate_vae, theorem_terms
-from idaa_transforms.util.sample import cifar10_sample
 
 
 class LinearVAE(nn.Module):

@@ -236,7 +236,7 @@ def test_a_change_of_eps_counts_from_the_next_call(x, aug, loss_fn):
 
 
 def test_on_a_device(device, loss_fn, encoder):
-    aug = IDAATransform(tiny_vae(), start="uniform", p=0.5).to(device)
+    aug = IDAATransform(tiny_vae(), random_start=True, p=0.5).to(device)
     encoder.to(device)
     x = torch.rand(8, 3, 16, 16, device=device)
     loss = lambda v: nn.functional.cross_entropy(encoder(v), torch.arange(8, device=device) % 6)  # noqa: E731

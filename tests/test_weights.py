@@ -12,8 +12,8 @@ from idaa_transforms.autoencoders.plausible import explained_variance
 from idaa_transforms.hub.folder import CONFIG
 from idaa_transforms.hub.registry import PRETRAINED
 from idaa_transforms.measure.classifiers import CLASSIFIERS, load_classifier
+from idaa_transforms.sample import CLASSES, cifar10_sample
 from idaa_transforms.training.evaluation import evaluate_vae
-from idaa_transforms.util.sample import CLASSES, cifar10_sample
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 

@@ -25,7 +25,7 @@ def test_the_wheel_works_on_its_own(tmp_path):
 import idaa_transforms
 from idaa_transforms import demo, hub
 from idaa_transforms.measure.classifiers import CLASSIFIERS, load_classifier
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 print(idaa_transforms.__file__)
 x = cifar10_sample()[0][:4]
 for name in CLASSIFIERS:

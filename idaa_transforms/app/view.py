@@ -14,14 +14,14 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from .. import objectives
 from ..measure.models import ModelError, named
-from ..transform import IDAATransform
-from ..util.sample import CLASSES, LABELS, cifar10_sample
+from ..sample import CLASSES, LABELS, cifar10_sample
+from ..transforms import IDAATransform
 from .models import Models
 
 SIZES = (32, 64, 128, 224)
 """Height and width that a picture is shown and changed at."""
 SAMPLES = (1, 3, 6, 25, 0, 22, 12, 4, 13, 11, 8, 16)
-"""Rows of :func:`~idaa_transforms.util.sample.cifar10_sample` to choose from; each class is among them."""
+"""Rows of :func:`~idaa_transforms.sample.cifar10_sample` to choose from; each class is among them."""
 MAX_PIXELS = 16_000_000
 CONFIDENT = 0.9
 """For a picture that may be of no class the networks know, answers are shown where both are at least this sure. At 0.9

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from ..util.sample import cifar10_sample
-from .codec import Codec
+from ..autoencoders._codec import Codec
+from ..sample import cifar10_sample
 from .protocol import Autoencoder
 
 

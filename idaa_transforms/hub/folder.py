@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
+from .._core.settings import check_settings
+from .._util.files import write_json, write_whole
 from ..autoencoders import ConvVAE
-from ..core.settings import SAVED, Settings
-from ..util.files import write_json, write_whole
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -144,13 +144,10 @@ def read_settings(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     settings = config.get("transform", {})
     if not isinstance(settings, dict):
         raise WeightsError(f"{file} has {reprlib.repr(settings)} under 'transform', not settings by name; remove it")
-    if unknown := set(settings) - SAVED:
-        raise WeightsError(f"{file} has unknown settings {_some(sorted(unknown))} under 'transform'; remove them")
     try:
-        Settings(**{"eps": 0.1, **settings})
+        return check_settings({name: value for name, value in settings.items() if name != "guard"})
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{file} has settings that cannot be used: {str(error)[:300]}") from error
-    return settings
 
 
 def build(config: dict[str, Any], file: Path) -> torch.nn.Module:

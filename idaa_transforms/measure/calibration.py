@@ -12,12 +12,12 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from ..core.attack import Attack
-from ..core.functional import Loss
-from ..core.guard import Judge
+from .._util.extras import require
+from .._util.provenance import provenance
+from ..functional import Loss
+from ..guard import Reference as Judge
 from ..hub.folder import recommend
-from ..util.extras import require
-from ..util.provenance import provenance
+from ..transforms import AdversarialTransform as Attack
 from .confidence import MARGIN, images_needed, wilson
 from .identity import SHARES, IdentityMeter, mean_colour
 
@@ -225,4 +225,4 @@ def calibrate(
         setattr(attack, vary, before)
         bar.close()
     rows = [curve[value] for value in sorted(curve)]
-    return Calibration(vary, measure, keep, attack.settings.saved(), rows, explained=1 - residual / variance)
+    return Calibration(vary, measure, keep, attack._saved(), rows, explained=1 - residual / variance)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..core.functional import Loss
-from ..transform import IDAATransform
+from ..functional import Loss
+from ..transforms import IDAATransform
 from .calibration import Calibration
 
 SHOWN = 128  # pixels of an image's longer side, at most

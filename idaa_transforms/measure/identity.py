@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core.guard import Judge, judging
-from ..core.shield import untouched
+from ..guard import Reference as Judge
+from ..guard import frozen as judging
+from ..preserve import preserve_state as untouched
 from .models import ModelError, load_model, named
 
 SHARES = ("prediction_kept", "label_kept", "retrieved")

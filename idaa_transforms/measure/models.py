@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..util.extras import require
+from .._util.extras import require
 from .classifiers import CLASSIFIERS, load_classifier
 
 

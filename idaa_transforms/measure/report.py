@@ -10,15 +10,15 @@ from string import Template
 import torch
 from torch import Tensor
 
+from .._util.extras import require
+from .._util.files import write_whole
+from .._util.provenance import provenance
+from ..autoencoders._resample import resample
 from ..autoencoders.conv import ConvVAE
-from ..autoencoders.resample import resample
-from ..core.functional import Loss
+from ..functional import Loss
 from ..training.augmentation import ssl_augmentation
 from ..training.evaluation import theorem_terms
-from ..transform import CLAETransform, IDAATransform
-from ..util.extras import require
-from ..util.files import write_whole
-from ..util.provenance import provenance
+from ..transforms import CLAETransform, IDAATransform
 from .calibration import Calibration, calibrate, even
 from .confidence import images_needed
 from .figures import curves, strips
@@ -76,7 +76,7 @@ def inspect(
     clae = calibrate(CLAETransform(), batches, make_loss, meter, keep, values=CLAE_EPS, refine=0)
     augment = ssl_augmentation((images.shape[2], images.shape[3]), channels=images.shape[1])
     random, untouched = (_measured(batches, make_loss, meter, change) for change in (augment, lambda x: x))
-    best = found.recommended or aug.settings.eps
+    best = found.recommended or aug.eps
     name = Path(aug.name).name if aug.name else type(aug.autoencoder).__name__
     body = [
         f"<h1>{html.escape(name)}: how hard its views are, and how much identity they keep</h1>",

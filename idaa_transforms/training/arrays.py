@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..util.extras import require
+from .._util.extras import require
 from .pictures import check_file, eight_bits, one_line
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")

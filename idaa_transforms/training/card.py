@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from .. import hub
+from .._util.files import write_whole
+from .._util.provenance import provenance
 from ..autoencoders import ConvVAE
 from ..autoencoders.conv import authors_beta
-from ..util.files import write_whole
-from ..util.provenance import provenance
-from ..util.sample import cifar10_sample
+from ..sample import cifar10_sample
 from .data import Images
 from .evaluation import evaluate_vae, save_samples, theorem_terms
 from .vae import Recipe

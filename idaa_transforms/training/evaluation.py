@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .._util.pictures import save_grid, save_lines
 from ..autoencoders.conv import ConvVAE
 from ..autoencoders.protocol import latent_of
-from ..util.pictures import save_grid, save_lines
 
 
 def normalised(autoencoder: Any, images: Tensor) -> Tensor:

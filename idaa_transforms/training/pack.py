@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..util.extras import require
+from .._util.extras import require
 from .arrays import read_arrays
 from .data import choose
 from .folder import Found

@@ -25,7 +25,7 @@ import torch
 from PIL import Image, ImageSequence, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from ..util.extras import require
+from .._util.extras import require
 
 ENDINGS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".avif"),

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
-from ..util.extras import require
+from .._util.extras import require
 from .folder import Found
 from .pictures import Header, header_of, one_line, pixels, read_header, read_picture
 from .shards import Shards

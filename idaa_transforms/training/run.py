@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from ..util.files import forget_partial, write_whole
+from .._util.files import forget_partial, write_whole
 
 CHECKPOINT = "checkpoint.pt"
 LOCK = ".lock"

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ..util.files import write_whole
+from .._util.files import write_whole
 from .pictures import ENDINGS, Header, check_file, one_line, read_header, read_picture, shown
 
 INDEX = "index.safetensors"

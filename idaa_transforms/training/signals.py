@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..util.extras import require
+from .._util.extras import require
 from .data import Images, choose
 from .folder import Found
 from .pictures import check_file, one_line, shown

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 
+from .._util.extras import require
+from .._util.precision import use_bfloat16
 from ..autoencoders.conv import ConvVAE
-from ..util.extras import require
-from ..util.precision import use_bfloat16
 from .augmentation import random_augmentation
 from .data import Images, batches
 from .evaluation import normalised, save_samples

@@ -1,0 +1,1 @@
+"""The parts behind the transforms. Nothing in here is public."""

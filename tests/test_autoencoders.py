@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import Autoencoder, ConvVAE, PixelSpace, Posterior
-from idaa_transforms.autoencoders.codec import Codec
 
 
 @pytest.mark.parametrize(
@@ -114,22 +114,23 @@ def test_protocol():
     theirs=st.tuples(st.floats(0, 1), st.floats(0.1, 1)),
     seed=st.integers(0, 2**31),
 )
-def test_codec_hands_the_autoencoder_its_own_range(ours, theirs, seed):
+def test_the_autoencoder_gets_images_in_its_own_range(ours, theirs, seed):
     class Recorder(nn.Module):
         mean, std, latent_scale = [theirs[0]], [theirs[1]], 1.0
 
         def encode(self, x):
+            self.seen = x
             return x
 
         def decode(self, z):
             return z
 
     unit = torch.rand(2, 1, 3, 3, generator=torch.Generator().manual_seed(seed))
-    codec = Codec(Recorder(), [ours[0]], [ours[1]])
-    x = (unit - ours[0]) / ours[1]
-    torch.testing.assert_close(codec.encode(x), (unit - theirs[0]) / theirs[1], atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(codec.decode(codec.encode(x), x.shape), x, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(Codec(Recorder(), None, None).encode(unit), (unit - theirs[0]) / theirs[1])
+    for x, statistics in (((unit - ours[0]) / ours[1], {"mean": [ours[0]], "std": [ours[1]]}), (unit, {})):
+        recorder = Recorder()
+        found = IDAATransform(recorder, 0.1, **statistics).explain(x, loss_fn=lambda v: v.sum())
+        torch.testing.assert_close(recorder.seen, (unit - theirs[0]) / theirs[1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(found.reconstruction, x, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (24, 40), (64,)])

@@ -109,7 +109,7 @@ DAMAGE = {
     "class": (lambda f: edit_config(f, autoencoder__class="os.system"), r"'os.system'; this release has \['ConvVAE'\]"),
     "argument": (lambda f: edit_config(f, autoencoder__depht=3), "does not describe a ConvVAE"),
     "depth": (lambda f: edit_config(f, autoencoder__depth=10**30), "does not describe a ConvVAE: .* halvings"),
-    "setting": (lambda f: edit_config(f, transform__epsilon=3), r"unknown settings \['epsilon'\]"),
+    "setting": (lambda f: edit_config(f, transform__epsilon=3), "'epsilon' is not a setting; settings are eps, norm"),
     "shape": (lambda f: edit_config(f, autoencoder__latent_dim=9), r"has shape \(.*8.*\) .* instead of \(.*9.*\)"),
     "missing": (lambda f: edit_weights(f, lambda s: s.pop("to_mean.bias")), r"missing \['to_mean.bias'\]"),
     "extra": (lambda f: edit_weights(f, lambda s: s.update(x=torch.ones(1))), r"not known \['x'\]"),

@@ -127,7 +127,7 @@ def make_view(x: Tensor, models: Models, weights: str, network: str, reference: 
 
 def _options(saved: dict[str, Any], eps: float, steps: int) -> dict[str, Any]:
     """What the page says, and what pictures in [0, 1] need where it was saved otherwise."""
-    plain = {"p": 1.0, "mean": None, "std": None}
+    plain = {"p": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
     chosen = {"steps": steps} if steps != saved.get("steps", 1) else {}
     return {"eps": eps, **chosen, **{name: value for name, value in plain.items() if name in saved}}
 

@@ -1,7 +1,7 @@
 """Train the two classifiers that come with the package, and write their folders and cards.
 
     python -m benchmarks.classifiers cifar10-classifier data/cifar10.npz
-    python -m benchmarks.classifiers cifar10-judge data/cifar10.npz
+    python -m benchmarks.classifiers cifar10-reference data/cifar10.npz
 
 They differ in shape and seed. The recipe is that of benchmarks/judges.py: one-cycle SGD, bfloat16 autocast where the
 machine has it; crops, flips, colours, erased patches. Writes weights/NAME.
@@ -30,11 +30,11 @@ from idaa_transforms.sample import CLASSES
 
 KINDS: dict[str, dict[str, Any]] = {
     "cifar10-classifier": {"widths": (32, 64, 128), "stride": 2, "seed": 0},
-    "cifar10-judge": {"widths": (24, 64, 160), "stride": 2, "seed": 1},
+    "cifar10-reference": {"widths": (24, 64, 160), "stride": 2, "seed": 1},
 }
 ABOUT = {
     "cifar10-classifier": "The network that `idaa app` attacks where no other is named.",
-    "cifar10-judge": "The network that says in `idaa app` what a view shows. It is not the one that is attacked.",
+    "cifar10-reference": "The network that says in `idaa app` what a view shows. It is not the one that is attacked.",
 }
 
 

@@ -86,7 +86,7 @@ class Bench:
             return objectives.simclr(self.embed, self.embed(x.flip(-1)))
 
     def measure(self, make: Callable[[Tensor, Any], tuple[Tensor, dict[str, Any]]]) -> dict[str, Any]:
-        """``make(x, loss_fn)`` gives views, and losses and reconstruction for the meter."""
+        """``make(x, loss_fn)`` gives views, and losses for the meter."""
         for meter in self.meters.values():
             meter.reset()
         for x, y in zip(self.x, self.y, strict=True):
@@ -99,7 +99,7 @@ class Bench:
             parts = zip(meter._features, self.flipped[name], strict=True)
             gains = [nt_xent(after, flip) - nt_xent(before, flip) for (before, after), flip in parts]
             found[name]["transferred"] = torch.cat(gains).mean().item()
-        identity = ("cosine", "retrieved", "prediction_kept", "label_kept", "transferred")
+        identity = ("cosine", "retrieval_at_1", "prediction_agreement", "label_agreement", "transferred")
         shared = {key: value for key, value in next(iter(found.values())).items() if key not in identity}
         gain = next(iter(self.meters.values())).samples()["gain"]
         shared |= {"gain_q1": gain.quantile(0.25).item(), "gain_q3": gain.quantile(0.75).item()}
@@ -130,7 +130,7 @@ def maker(case: Case, taef2_file: Path | None, guard: nn.Module) -> Callable[...
     def make(x: Tensor, loss_fn: Any) -> tuple[Tensor, dict[str, Any]]:
         found = aug.explain(x, loss_fn=loss_fn)
         losses = found.loss_before, found.loss_after
-        return found.views, {"losses": losses, "reconstruction": found.reconstruction}
+        return found.views, {"losses": losses}
 
     return make
 

@@ -56,10 +56,10 @@ def mean(key: str) -> Value:
 
 
 COLUMNS: dict[str, tuple[Value, float]] = {  # of the table: what, and what an untouched image has
-    "supervised: kept": (lambda row: row["supervised"]["prediction_kept"], 1.0),
-    "supervised: found": (lambda row: row["supervised"]["retrieved"], 1.0),
-    "simclr: found": (lambda row: row["simclr"]["retrieved"], 1.0),
-    "mobilenet: found": (lambda row: row["mobilenet"]["retrieved"], 1.0),
+    "supervised: kept": (lambda row: row["supervised"]["prediction_agreement"], 1.0),
+    "supervised: found": (lambda row: row["supervised"]["retrieval_at_1"], 1.0),
+    "simclr: found": (lambda row: row["simclr"]["retrieval_at_1"], 1.0),
+    "mobilenet: found": (lambda row: row["mobilenet"]["retrieval_at_1"], 1.0),
     "cosine": (mean("cosine"), 1.0),
     "their loss": (mean("transferred"), 0.0),
     "L2": (lambda row: row["l2"], 0.0),
@@ -111,9 +111,9 @@ SHOWN = {  # of the many lines, those that tell the story
 
 
 PANELS: list[tuple[str, str, Value, Value]] = [
-    ("supervised ResNet: prediction kept", "", lambda r: r["gain"], lambda r: r["supervised"]["prediction_kept"]),
-    ("SimCLR features: found again", "", lambda r: r["gain"], lambda r: r["simclr"]["retrieved"]),
-    ("MobileNetV2 (ImageNet): found again", "", lambda r: r["gain"], lambda r: r["mobilenet"]["retrieved"]),
+    ("supervised ResNet: prediction kept", "", lambda r: r["gain"], lambda r: r["supervised"]["prediction_agreement"]),
+    ("SimCLR features: found again", "", lambda r: r["gain"], lambda r: r["simclr"]["retrieval_at_1"]),
+    ("MobileNetV2 (ImageNet): found again", "", lambda r: r["gain"], lambda r: r["mobilenet"]["retrieval_at_1"]),
     ("distance moved, L2 of images in [0, 1]", "", lambda r: r["gain"], lambda r: r["l2"]),
     ("their own loss rises (mean of judges)", "", lambda r: r["gain"], mean("transferred")),
     ("MobileNetV2: cosine", "distance moved, L2", lambda r: r["l2"], lambda r: r["mobilenet"]["cosine"]),

@@ -37,7 +37,7 @@ def at_one_eps(aug: Any, batches: Iterable[Tensor], embed: Any, judge: nn.Module
             loss_fn = objectives.simclr(embed, embed(images.flip(-1)))
         found = aug.explain(images, loss_fn=loss_fn)
         meter.update(images, found.views, losses=(found.loss_before, found.loss_after))
-    return {name: meter.compute()[name] for name in ("gain", "l2", "prediction_kept")}
+    return {name: meter.compute()[name] for name in ("gain", "l2", "prediction_agreement")}
 
 
 def measure(make: Any, first: float, x: Tensor, embed: Any, judge: nn.Module) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def measure(make: Any, first: float, x: Tensor, embed: Any, judge: nn.Module) ->
         rows.append({"eps": eps} | at_one_eps(make(eps), x.split(25), embed, judge))
         if rows[-1]["gain"] >= max(GAINS):
             break
-    kept = lambda row: row["prediction_kept"]  # noqa: E731
+    kept = lambda row: row["prediction_agreement"]  # noqa: E731
     return {"rows": rows, "at_gain": {str(gain): at_gain(rows, gain, kept, 1.0) for gain in GAINS}}
 
 

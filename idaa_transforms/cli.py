@@ -1,4 +1,4 @@
-"""The ``idaa`` command: what it understands, and the one door through which errors leave."""
+"""The ``idaa`` command: argument parser and error handling. Nothing here imports torch, so that help is instant."""
 
 from __future__ import annotations
 
@@ -18,75 +18,82 @@ from ._commands.weights import check_data, demo, list_names, pack, push
 from ._version import __version__
 
 _DATA = "an .npz of uint8 images (x_train, x_test), a folder of pictures or shards, or a torchvision dataset (CIFAR10)"
-_WEIGHTS = "name, folder or repository"
+_WEIGHTS = "name (see `idaa list`), folder, or org/name on the Hub"
+_MODEL = "cifar10-classifier, cifar10-reference, FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or a name of timm's"
 _LAYOUTS = "x_train (N, C, L) or (N, L, C)"
 _SKIP = "leave out pictures that cannot be read, and list them"
 
 
+class _Help(argparse.HelpFormatter):
+    """Appends the default, where there is one and the help does not say it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        said = "default: " in (action.help or "") or action.default in (None, False, [], "", argparse.SUPPRESS)
+        return action.help if said else f"{action.help} (default: %(default)s)"
+
+
 class _Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong."""
+    """Reports an error in one line, and expands ``~`` in every path and name."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
+        self.register("type", None, os.path.expanduser)
+        self.register("type", Path, _path)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"idaa: {message}; see {self.prog} --help\n")
 
 
-def _count(text: str) -> int:
-    return int(_number(text, int, 1, "a whole number of at least 1"))
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; use . for the working folder")
+    return Path(text).expanduser()
 
 
-def _whole(text: str) -> int:
-    return int(_number(text, int, 0, "a whole number of at least 0"))
+def _number(kind: Callable[[str], float], said: str, least: float, most: float = sys.float_info.max) -> Any:
+    """A type of argparse: a number between two others, which is what is ``said`` of it."""
+
+    def parse(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not {said}")
+        return value
+
+    return parse
 
 
-def _port(text: str) -> int:
-    value = int(_number(text, int, 1, "a port from 1 to 65535"))
-    if value > 65535:
-        raise argparse.ArgumentTypeError(f"{text} is not a port from 1 to 65535")
-    return value
-
-
-def _positive(text: str) -> float:
-    return _number(text, float, sys.float_info.min, "a finite number above 0")
-
-
-def _share(text: str) -> float:
-    value = _number(text, float, 0, "a share from 0 to 1")
-    if value > 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 to 1")
-    return value
-
-
-def _number(text: str, kind: Callable[[str], float], least: float, said: str) -> float:
-    try:
-        value = kind(text)
-    except ValueError:
-        value = math.nan
-    if not least <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not {said}")
-    return value
+_count = _number(int, "a whole number of at least 1", 1)
+_whole = _number(int, "a whole number of at least 0", 0)
+_port = _number(int, "a port from 1 to 65535", 1, 65535)
+_positive = _number(float, "a finite number above 0", sys.float_info.min)
+_share = _number(float, "a share from 0 to 1", 0, 1)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="idaa", description="Identity-disentangled adversarial augmentation.")
-    parser.add_argument("--version", action="version", version=f"idaa {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    description = "Identity-disentangled adversarial augmentation. `idaa COMMAND --help` lists a command's options."
+    parser = _Parser(prog="idaa", description=description)
+    parser.add_argument("--version", action="version", version=f"idaa {__version__}", help="show the version and exit")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, run: Any, device: bool = True) -> argparse.ArgumentParser:
         new = commands.add_parser(name, help=run.__doc__.splitlines()[0], description=run.__doc__)
         if device:
-            new.add_argument("--device", default="cpu", help="e.g. cuda (default: %(default)s)")
+            new.add_argument("--device", default="cpu", help="device to compute on, such as cuda")
         new.add_argument("--debug", action="store_true", help="show the traceback of an error")
         new.set_defaults(run=run)
         return new
 
     def from_hub(new: argparse.ArgumentParser) -> None:
-        new.add_argument("--revision", help="branch, tag or commit on the Hub (default: main)")
-        new.add_argument("--subfolder", help='of the folder or repository; "vae" in a pipeline of diffusers')
+        new.add_argument("--revision", help="branch, tag or commit of the weights on the Hub (default: main)")
+        new.add_argument("--subfolder", help="folder of the weights inside; in a diffusers pipeline, vae")
 
     new = command("demo", demo)
-    new.add_argument("--out", type=Path, default=Path("demo-out"), help="folder of the picture (default: %(default)s)")
-    new.add_argument("--weights", default="cifar10-vae", help=f"{_WEIGHTS} (default: %(default)s)")
-    new.add_argument("--steps", type=_count, default=30, help="training steps (default: %(default)s)")
+    new.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the picture")
+    new.add_argument("--weights", default="cifar10-vae", help=_WEIGHTS)
+    new.add_argument("--steps", type=_count, default=30, help="training steps")
     from_hub(new)
 
     _add_app(command("app", app, device=False))
@@ -108,18 +115,17 @@ def _parser() -> argparse.ArgumentParser:
         _add_measuring(new)
         from_hub(new)
         if name == "inspect":
-            new.add_argument("--out", type=Path, default=Path("inspect-out"), help="folder (default: %(default)s)")
+            new.add_argument("--out", type=Path, default=Path("inspect-out"), help="folder for the report")
         else:
-            new.add_argument("--vary", choices=["eps", "steps"], default="eps", help="default: %(default)s")
-            new.add_argument("--save", action="store_true", help="make it the default of the folder")
+            new.add_argument("--save", action="store_true", help="make this eps the default of your folder of weights")
 
     command("list", list_names, device=False)
 
     new = command("push", push, device=False)
-    new.add_argument("folder", type=Path, help="made by train-vae, convert or save_pretrained")
-    new.add_argument("repository", help="org/name; `hf auth login` first")
-    new.add_argument("--private", action="store_true", help="if the repository has to be made")
-    new.add_argument("--subfolder", help="of the folder, that is published")
+    new.add_argument("folder", type=Path, help="folder that train-vae, convert or save_pretrained wrote")
+    new.add_argument("repository", help="org/name on the Hub; log in first: `hf auth login`")
+    new.add_argument("--private", action="store_true", help="make a new repository private")
+    new.add_argument("--subfolder", help="publish only this folder inside it")
 
     new = command("convert", convert, device=False)
     new.add_argument("checkpoint", type=Path, help="a state dict saved by the authors' train_vae")
@@ -129,12 +135,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_app(new: argparse.ArgumentParser) -> None:
-    new.add_argument("--host", default="127.0.0.1", help="0.0.0.0 serves others too (default: %(default)s)")
-    new.add_argument("--port", type=_port, default=7860, help="default: %(default)s")
-    weights = f"{_WEIGHTS} to offer, once or several times (default: those that are here)"
-    new.add_argument("--weights", action="append", default=[], metavar="NAME", help=weights)
-    network = "to offer beside the package's own: file.py:attribute, package.module:attribute, or a name of timm's"
-    new.add_argument("--network", action="append", default=[], metavar="NAME", help=network)
+    new.add_argument("--host", default="127.0.0.1", help="address to serve; 0.0.0.0 lets other machines in")
+    new.add_argument("--port", type=_port, default=7860, help="port to serve")
+    weights = f"weights to offer: {_WEIGHTS}; may be repeated (default: all that are installed)"
+    new.add_argument("--weights", action="append", default=[], metavar="WEIGHTS", help=weights)
+    network = f"model to offer besides the package's own: {_MODEL}; may be repeated"
+    new.add_argument("--model", dest="network", action="append", default=[], metavar="MODEL", help=network)
 
 
 def _add_checking(new: argparse.ArgumentParser) -> None:
@@ -185,36 +191,39 @@ def _add_training(new: argparse.ArgumentParser) -> None:
 def _add_measuring(new: argparse.ArgumentParser) -> None:
     new.add_argument("weights", help=_WEIGHTS)
     new.add_argument("--data", required=True, help=_DATA)
-    model = "package.module:attribute or file.py:attribute, images in [0, 1] to features; or a name of timm's"
-    new.add_argument("--judge", required=True, help=f"a frozen model: {model}")
-    new.add_argument("--logits", action="store_true", help="the judge gives scores of classes")
-    new.add_argument("--model", help="the network that the views attack, likewise (default: the judge)")
-    new.add_argument("--keep", type=_share, default=0.95, help="share of identity to keep (default: %(default)s)")
-    new.add_argument(
-        "--images",
-        type=_count,
-        default=512,
-        help="as many, at random where there are more (default: %(default)s)",
-    )
-    size = "height and width that you train at: the square in the middle, resized (default: that of the images)"
-    new.add_argument("--image-size", type=_count, help=size)
-    new.add_argument("--batch-size", type=_count, default=128, help="of the loss (default: %(default)s)")
-    new.add_argument("--eps", type=_positive, help="from a fifth of it to ten times of it is tried")
-    new.add_argument("--norm", choices=["linf", "l2"])
-    new.add_argument("--scale", choices=["latent", "posterior"])
-    new.add_argument("--steps", type=_count, help="the default of these four is that of the weights")
+    reference = f"frozen model that tells whether a view still shows its image: {_MODEL}"
+    new.add_argument("--reference", required=True, metavar="MODEL", help=reference)
+    new.add_argument("--logits", action="store_true", help="the reference model returns class scores, not features")
+    new.add_argument("--model", metavar="MODEL", help=f"model to attack: {_MODEL} (default: the reference model)")
+    new.add_argument("--keep", type=_share, default=0.95, help="share of views that have to keep their identity")
+    new.add_argument("--images", type=_count, default=512, help="maximum number of images (a random subset)")
+    new.add_argument("--image-size", type=_count, help="crop to squares of this height (default: their own size)")
+    new.add_argument("--batch-size", type=_count, default=128, help="images per batch, which the loss depends on")
+    new.add_argument("--eps", type=_positive, help="try 1/4 to 8 times of it (default: from the weights)")
+    new.add_argument("--norm", choices=["linf", "l2"], help="norm of delta that eps bounds (default: from the weights)")
+    unit = "unit of eps: spread of the latent over images, or of each image's posterior (default: from the weights)"
+    new.add_argument("--eps-unit", choices=["latent", "posterior"], help=unit)
+    new.add_argument("--steps", type=_count, help="gradient steps per view (default: from the weights)")
     new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets")
     new.add_argument("--skip-bad", action="store_true", help=_SKIP)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one command. What can be foreseen to go wrong is one line on stderr, and the exit status is 1; 2 for
-    arguments that cannot be understood, 130 after Ctrl-C. A traceback is shown with ``--debug`` or ``IDAA_DEBUG=1``.
+    """Run one command. A foreseeable error is one line on stderr.
+
+    The exit status is then 1; 2 for arguments that make no sense, and 130 after Ctrl-C. ``--debug`` or ``IDAA_DEBUG=1``
+    shows the traceback instead.
     """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what the terminal cannot show is no reason to stop
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a character is no reason to stop
             stream.reconfigure(errors="backslashreplace")
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not hasattr(args, "run"):
+        parser.print_help()
+        return
+    if empty := [name for name, value in vars(args).items() if value == "" and name not in ("about", "name")]:
+        parser.error(f"{empty[0].upper()} is empty")
     try:
         args.run(args)
     except BrokenPipeError:  # `idaa list | head`
@@ -233,18 +242,16 @@ def _one_line(error: Exception) -> str:
 
     from .training.run import TrainingError
 
-    said = " ".join(str(error).split())
+    text = " ".join(str(error).split())
     if isinstance(error, OutOfMemoryError | MemoryError):
-        return f"out of memory ({said.partition('. ')[0] or type(error).__name__}); use a smaller batch or image size"
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
+        return f"out of memory ({text.partition('. ')[0] or type(error).__name__}); use a smaller batch or image size"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, ValueError | TypeError | OSError | ImportError | TrainingError) and said:
-        return said
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    if isinstance(error, ValueError | TypeError | OSError | ImportError | TrainingError) and text:
+        return text
     last = traceback.extract_tb(error.__traceback__)[-1]
     return (
-        f"{type(error).__name__}: {said} ({Path(last.filename).name}, line {last.lineno}); this was not foreseen: "
+        f"{type(error).__name__}: {text} ({Path(last.filename).name}, line {last.lineno}); this was not foreseen: "
         "--debug shows the traceback, please report it"
     )
 

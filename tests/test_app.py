@@ -255,7 +255,7 @@ class TestBrowser:
         page.after(lambda: page.slide("eps", 0.5), "eps=0.5")
         page.driver.find_element("css selector", "button.label-wrap").click()
         page.after(lambda: page.slide("Steps", 3), "steps=3")
-        page.after(lambda: page.choose("Network", "judge"), "network = load_model.'cifar10-judge'")
+        page.after(lambda: page.choose("Network", "reference"), "network = load_model.'cifar10-reference'")
         page.after(lambda: page.choose("Reference", "classifier"), "reference = load_model.'cifar10-classifier'")
         page.after(lambda: page.choose("Weights", "natural-vae"), "natural-vae', eps=0.05")  # their own eps
 

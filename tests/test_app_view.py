@@ -15,7 +15,7 @@ from idaa_transforms.app.view import SAMPLES, SIZES, code_of, make_view, read, s
 from idaa_transforms.cli import main
 
 SMALL = "cifar10-vae-small"
-CHOICES = (SMALL, "cifar10-classifier", "cifar10-judge", 0.1, 1)
+CHOICES = (SMALL, "cifar10-classifier", "cifar10-reference", 0.1, 1)
 MODULES = """
 from torch import nn
 

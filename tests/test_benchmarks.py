@@ -73,7 +73,7 @@ def test_identity(run, tmp_path):
     assert [(row["method"], row["steps"]) for row in rows] == [("CLAE", 1)] * 5 + [("IDAA", 1)]
     assert all(row["images"] == 16 and row["gain"] > 0 for row in rows)
     assert rows[0]["l2"] < rows[4]["l2"] < rows[5]["l2"]
-    assert all(row["simclr"]["retrieved"] * 16 % 1 == 0 for row in rows)  # a share of 16 images
+    assert all(row["simclr"]["retrieval_at_1"] * 16 % 1 == 0 for row in rows)  # a share of 16 images
     assert "L2 / CLAE |" in out
     assert (tmp_path / "results" / "identity.png").read_bytes().startswith(b"\x89PNG")
     assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 6  # one of them was measured before

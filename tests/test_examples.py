@@ -54,7 +54,7 @@ def test_an_error_is_one_line():
 def test_the_core_needs_no_extra_and_what_does_names_it():
     code = """
 import sys
-for extra in ("kornia", "timm", "matplotlib", "tqdm", "diffusers", "lightly", "pytorch_lightning", "numpy"):
+for extra in ("kornia", "timm", "matplotlib", "tqdm", "diffusers", "lightly", "pytorch_lightning"):
     sys.modules[extra] = None
 import torch
 from idaa_transforms import IDAATransform

@@ -21,6 +21,7 @@ LEVELS = (  # what stands in one line knows only the lines above it
     ("app", "demo"),
     ("_commands",),
     ("cli",),
+    ("__init__",),  # its names lead everywhere, lazily
 )
 LEVEL = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 

@@ -289,8 +289,8 @@ def test_by_the_command(waves, tmp_path, capsys):
     assert _printed(capsys, ["eval-vae", str(out), str(tmp_path / "turned.npz"), "--signals", "nlc"]) == measured
     with pytest.raises(SystemExit, match=r"turned.npz are \(32, 3\), and .*waves-vae takes 3 channels; --signals nlc"):
         main(["eval-vae", str(out), str(tmp_path / "turned.npz")])
-    with pytest.raises(SystemExit, match="waves-vae is of signals, and this command reads images"):
-        main(["calibrate", str(out), "--data", str(waves), "--judge", "test_signals:signal_vae"])
+    with pytest.raises(SystemExit, match="waves-vae are for signals, and this command reads images"):
+        main(["calibrate", str(out), "--data", str(waves), "--reference", "test_signals:signal_vae"])
     vae = IDAATransform.from_pretrained(out).autoencoder
     assert (vae.image_size, vae.channels, vae.beta) == ((32,), 3, 0.1 * 32 / 16)
     assert list(vae.mean) == pytest.approx(statistics(load_signals(waves).train)[0])

@@ -17,8 +17,10 @@ TITLE = "Start-up"
 ROOT = Path(__file__).parents[2]
 CLOCK = "import time; start = time.perf_counter(); {}; print(1e3 * (time.perf_counter() - start))"
 LOAD = "from idaa_transforms import IDAATransform; " + CLOCK.format("IDAATransform.from_pretrained({!r})")
-IMPORTS = {case: CLOCK.format(case) for case in ("import torch, torchvision", "import idaa_transforms")}
-CASES = IMPORTS | {f"load {name}": LOAD.format(name) for name in PRETRAINED}
+IMPORTS = ("import torch, torchvision", "from idaa_transforms import IDAATransform")
+COMMANDS = {"idaa list": CLOCK.format("from idaa_transforms.cli import main; main(['list'])")}  # it imports no torch
+CASES = {case: CLOCK.format(case) for case in IMPORTS} | COMMANDS
+CASES |= {f"load {name}": LOAD.format(name) for name in PRETRAINED}
 
 
 def run(options: Options, cases: dict[str, str] | None = None) -> Iterator[dict[str, Any]]:

@@ -32,15 +32,17 @@ show(
 )
 
 # %%
-# The loss rises for as long as you let it. Whether a view still shows its image has to be asked of somebody else: a
-# judge. Here that is an untrained network, which looks at colours and edges and at nothing that was attacked; of your
-# own data take a network that knows them, as in the notebook "Calibrate on your own pictures".
+# The loss rises for as long as you let it. To check that a view still shows its image, use an independent
+# network: a reference model. Here it is an untrained network, which looks at colours and edges and at nothing that was
+# attacked; for your own data take a network that knows them, as in the notebook "Calibrate on your own pictures".
 
 torch.manual_seed(3)
-judge = torch.nn.Sequential(torch.nn.Conv2d(3, 64, 5, 2), torch.nn.ReLU(), torch.nn.AvgPool2d(4), torch.nn.Flatten())
+reference = torch.nn.Sequential(
+    torch.nn.Conv2d(3, 64, 5, 2), torch.nn.ReLU(), torch.nn.AvgPool2d(4), torch.nn.Flatten()
+)
 rows = []
 for made in views.values():
-    meter = IdentityMeter(judge)
+    meter = IdentityMeter(reference)
     with torch.no_grad():
         meter.update(x, made, losses=(loss_fn(x), loss_fn(made)))
     rows.append(meter.compute())
@@ -48,7 +50,7 @@ for made in views.values():
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.6))
 figure.suptitle("Loss, distance and identity as eps grows: means over 64 images", fontsize=11)
 for axis, (name, label) in zip(
-    axes, {"loss_after": "loss", "l2": "|x' - x|", "retrieved": "found again by the judge"}.items(), strict=True
+    axes, {"loss_after": "loss", "l2": "|x' - x|", "retrieval_at_1": "retrieval at 1"}.items(), strict=True
 ):
     axis.plot(strengths, [row[name] for row in rows], marker="o")
     axis.set(xlabel="eps", ylabel=label, ylim=(0, None))

@@ -8,11 +8,11 @@ from .._util.extras import require
 
 
 def app(args: argparse.Namespace) -> None:
-    """Show in a browser what a view of a picture is: change eps and see. Nothing leaves this machine."""
+    """Show views of pictures in a browser, for any eps. No data leaves this machine."""
     require("app", "numpy", "timm", "gradio")
     from ..app.models import Models
     from ..app.server import launch
 
     models = Models(args.weights, args.network)
-    print(f"http://{args.host}:{args.port} (Ctrl-C ends it)", flush=True)
+    print(f"http://{args.host}:{args.port} (Ctrl-C stops it)", flush=True)
     launch(models, args.host, args.port)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def check_device(name: str) -> torch.device:
-    """The device ``name``, tried.
+    """The device ``name``, after a test.
 
     Raises:
         ValueError: this machine does not have it, or there is no such kind.
     """
+    import torch
+
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
@@ -23,7 +26,7 @@ def check_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"--device {name} cannot be used here ({reason}); there is: {there}") from error
+        raise ValueError(f"--device {name} cannot be used here ({reason}); available: {there}") from error
     return device
 
 
@@ -35,8 +38,8 @@ def where(args: argparse.Namespace) -> Any:
 def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Tensor:
     """Test images of ``args.data``, uint8 (N, C, H, W), in the size and with the channels that ``autoencoder`` takes.
 
-    Where the command has ``--image-size``, in that size or else in their own: views are of images of any size.
-    Grey images are repeated for an autoencoder of RGB, and colour ones lose their colour for one of a single channel.
+    A command with ``--image-size`` gets them in that size or their own, since views can have any size. Grey images are
+    repeated to three channels for an autoencoder of colour images, and colour images become grey for one of grey ones.
     """
     from torchvision.transforms.v2 import functional
 
@@ -45,8 +48,8 @@ def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Te
     size, channels = getattr(autoencoder, "image_size", None), len(autoencoder.mean)
     if size is not None and len(size) == 1:
         raise ValueError(
-            f"{args.weights} is of signals, and this command reads images; measure signals in Python, with "
-            "IdentityMeter and calibrate of idaa_transforms.measure"
+            f"the weights {args.weights} are for signals, and this command reads images; measure signals in Python, "
+            "with IdentityMeter and calibrate of idaa_transforms.measure"
         )
     if hasattr(args, "image_size"):
         images = load_images(args.data, args.image_size, args.root, skip_bad=args.skip_bad, **options).test
@@ -62,8 +65,8 @@ def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Te
         images = images.expand(-1, 3, -1, -1)
     if images.shape[1] != channels:
         raise ValueError(
-            f"images of {args.data} have {images.shape[1]} channels, and {args.weights} takes {channels}; weights of "
-            f"your own: idaa train-vae {args.data} --out my-vae"
+            f"images of {args.data} have {images.shape[1]} channels, and the weights {args.weights} take {channels}; "
+            f"train your own: idaa train-vae {args.data} --out my-vae"
         )
     return images
 

@@ -138,7 +138,7 @@ def _choices(models: Models, eps: Any) -> list[Any]:
     with gr.Accordion("More settings", open=False):
         weights = gr.Dropdown(list(models.weights), label="Weights of the autoencoder", filterable=False)
         network = gr.Dropdown(networks, value=first, label="Network that is attacked", filterable=False)
-        reference = gr.Dropdown(networks, value="cifar10-judge", label="Reference model", filterable=False)
+        reference = gr.Dropdown(networks, value="cifar10-reference", label="Reference model", filterable=False)
         steps = gr.Slider(1, MAX_STEPS, value=1, step=1, label="Steps")
     return [size, weights, network, reference, eps, steps]
 

@@ -13,20 +13,21 @@ import math
 import os
 import reprlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from .._core.settings import check_settings
 from .._util.files import write_json, write_whole
-from ..autoencoders import ConvVAE
 
 FORMAT_VERSION = 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 SETTINGS = "idaa.json"
 """Settings of the transform beside the config of another library."""
 PIPELINE = "model_index.json"
-AUTOENCODERS = {"ConvVAE": ConvVAE}
+AUTOENCODERS = ("ConvVAE",)
+
+if TYPE_CHECKING:  # imported where it is used: `idaa list` needs no torch
+    import torch
+
+    from ..autoencoders import ConvVAE
 
 
 class WeightsError(OSError):
@@ -138,6 +139,8 @@ def read_config(file: Path) -> dict[str, Any]:
 
 def read_settings(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Settings of the transform in ``folder`` with its ``config``."""
+    from .._core.settings import check_settings
+
     file = folder / (SETTINGS if "_class_name" in config else CONFIG)
     if file.name == SETTINGS:
         config = read_json(file) if file.is_file() else {}
@@ -152,8 +155,12 @@ def read_settings(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
 
 def build(config: dict[str, Any], file: Path) -> torch.nn.Module:
     """The network that ``config``, which was read from ``file``, describes, without weights yet."""
+    import torch
+
+    from .. import autoencoders
+
     arguments = dict(config["autoencoder"])
-    kind = AUTOENCODERS[arguments.pop("class")]
+    kind = getattr(autoencoders, arguments.pop("class"))  # one of AUTOENCODERS
     try:
         with torch.device("meta"):  # no memory and no random numbers for weights that are read next
             return kind(**arguments)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..autoencoders.diffusers import stored
 from .folder import CONFIG, SETTINGS, WEIGHTS, WeightsError
 from .registry import load
 
@@ -22,6 +21,8 @@ def push(folder: str | os.PathLike[str], repository: str, *, private: bool = Fal
         WeightsError: with what is wrong and, should an empty repository be left, its name.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, errors
+
+    from ..autoencoders.diffusers import stored
 
     folder = Path(folder).expanduser()
     load(folder)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
-import torch
-
-from ..autoencoders.diffusers import load_diffusers
 from .folder import CONFIG, WEIGHTS, WeightsError, build, check_hash, fill, read_config, read_settings, read_weights
 from .remote import HubOptions, download
 
@@ -56,6 +55,8 @@ def load(name: str | os.PathLike[str], **options: Unpack[HubOptions]) -> tuple[A
     Raises:
         WeightsError: with what is wrong and what to do about it.
     """
+    import torch
+
     with torch.device("cpu"):  # whatever device is the default: weights are read from a file
         return _load(name, find(name, **options))
 
@@ -64,6 +65,8 @@ def _load(name: str | os.PathLike[str], folder: Path) -> tuple[Any, dict[str, An
     config = read_config(folder / CONFIG)
     settings = read_settings(folder, config)
     if "_class_name" in config:
+        from ..autoencoders.diffusers import load_diffusers
+
         try:
             return load_diffusers(folder, config["_class_name"]), settings
         except ImportError:
@@ -92,13 +95,21 @@ def list_pretrained() -> list[dict[str, Any]]:
                 "name": name,
                 "data": about.data,
                 **{key: config["autoencoder"][key] for key in ("image_size", "latent_dim", "beta")},
-                "parameters": sum(p.numel() for p in build(config, folder / CONFIG).parameters()),
+                "parameters": _parameters(folder / WEIGHTS),
                 "terms": about.terms,
                 "megabytes": round((folder / WEIGHTS).stat().st_size / 1e6, 1),
                 "source": "the package" if folder.is_relative_to(_PACKAGE) else "the checkout",
             }
         )
     return rows
+
+
+def _parameters(file: Path) -> int:
+    """The number of parameters in the safetensors ``file``, by its header, without statistics of batch norm."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    tensors = {name: about["shape"] for name, about in header.items() if name != "__metadata__"}
+    return sum(math.prod(shape) for name, shape in tensors.items() if "running_" not in name and "num_b" not in name)
 
 
 def find(name: str | os.PathLike[str], **options: Unpack[HubOptions]) -> Path:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from ..autoencoders.diffusers import FORMS, PICKLED, pickled, shards
 from .folder import CONFIG, PIPELINE, SETTINGS, WEIGHTS, WeightsError, pipeline_hint, read_config
 
 
@@ -86,6 +85,8 @@ def _explain(error: Exception, place: str, file: str, available: str) -> str:
 
 
 def _get_diffusers(get: Callable[[str], Path], get_any: Callable[[str], Path | None], place: str) -> None:
+    from ..autoencoders.diffusers import FORMS, PICKLED, pickled, shards
+
     for name, _ in FORMS:
         if (file := get_any(name)) is not None:
             try:

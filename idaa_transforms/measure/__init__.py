@@ -1,4 +1,4 @@
-"""How hard views are and how much identity they keep, by a judge that is not attacked; and the eps to use."""
+"""How hard views are and how much identity they keep, according to a reference model; and which eps to use."""
 
 from .calibration import Calibration, calibrate
 from .identity import IdentityMeter

@@ -1,12 +1,11 @@
-"""Two small networks that know the classes of CIFAR-10 and come with the package: one to attack, one to judge.
+"""Two small CIFAR-10 classifiers that come with the package: one to attack, and one as a reference model.
 
-They are for the app, for trying things out, and for tests without a network. What counts is your own.
+They are for the app, for trying things out, and for tests without a network. Your own networks are what counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +15,9 @@ from ..autoencoders.conv import CIFAR_STATISTICS
 from ..hub.folder import CONFIG, WEIGHTS, check_hash, fill, read_json, read_weights
 from ..hub.registry import installed
 
-
-class Shipped(NamedTuple):
-    """What each of :data:`CLASSIFIERS` is for, and its file."""
-
-    use: str
-    sha256: str
-
-
-CLASSIFIERS = {
-    "cifar10-classifier": Shipped("to attack", "d65471b015846518466e7367f6c5f80054c078a2b9bffeb89aac8c99bf5dec6c"),
-    "cifar10-judge": Shipped("to judge", "8f769653b3d03efc7e94844707f8e39021a9fd0b23616dba197eed19c062aca2"),
+CLASSIFIERS = {  # sha256 of the files
+    "cifar10-classifier": "d65471b015846518466e7367f6c5f80054c078a2b9bffeb89aac8c99bf5dec6c",
+    "cifar10-reference": "8f769653b3d03efc7e94844707f8e39021a9fd0b23616dba197eed19c062aca2",
 }
 SIZE = 32
 
@@ -88,7 +79,7 @@ def load_classifier(name: str, logits: bool = True) -> Classifier:
         WeightsError: its file is missing or damaged.
     """
     folder = installed(name)
-    check_hash(folder / WEIGHTS, CLASSIFIERS[name].sha256)
+    check_hash(folder / WEIGHTS, CLASSIFIERS[name])
     network = Classifier(**read_json(folder / CONFIG)["classifier"], logits=logits)
     fill(network, read_weights(folder / WEIGHTS, network.state_dict()))
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -1,19 +1,20 @@
-"""How well a share is known that was measured on some images."""
+"""How precisely a share is known that was measured on some images."""
 
 from __future__ import annotations
 
 import math
+from itertools import count
 from statistics import NormalDist
 
 MARGIN = 0.03
-"""A share is saved as a promise only where it is known to within this much."""
+"""A share is saved as a promise only if it is known to within this much."""
 _Z = NormalDist().inv_cdf(0.975) ** 2
 
 
 def wilson(share: float, images: int) -> tuple[float, float]:
-    """Between which values the share of all such images lies, where ``share`` of so many was measured.
+    """The 95 % score interval (Wilson, 1927) of a ``share`` that was measured on so many ``images``.
 
-    The 95 % score interval (Wilson, 1927), which also holds for few images and for shares of 0 and 1.
+    It holds for few images, and for shares of 0 and 1.
     """
     middle = (share + _Z / (2 * images)) / (1 + _Z / images)
     half = math.sqrt(_Z / images * (share * (1 - share) + _Z / (4 * images))) / (1 + _Z / images)
@@ -21,14 +22,10 @@ def wilson(share: float, images: int) -> tuple[float, float]:
 
 
 def images_needed(keep: float) -> int:
-    """How many images make the interval of every share of at least ``keep`` no wider than plus or minus 0.03.
+    """How many images tell every share of at least ``keep`` to within 0.03 (half its interval).
 
-    61 for a share of 1, 215 for 0.95, 388 for 0.9 and, since a share of one half is the hardest to know, 1064 for 0.5
-    and all below.
+    61 for a share of 1, 215 for 0.95, 388 for 0.9, and 1064 for 0.5 and below: a half is the hardest share to know.
     """
     share = min(1.0, max(0.5, keep))
-    # The half width is MARGIN where a n^2 + b n + c = 0.
-    a = MARGIN**2
-    b = 2 * a * _Z - _Z * share * (1 - share)
-    c = (a - 0.25) * _Z**2
-    return math.ceil((-b + math.sqrt(b**2 - 4 * a * c)) / (2 * a))
+    width = lambda images: wilson(share, images)[1] - wilson(share, images)[0]  # noqa: E731
+    return next(images for images in count(1) if width(images) <= 2 * MARGIN)

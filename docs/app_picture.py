@@ -16,7 +16,7 @@ from PIL import Image
 from selenium import webdriver
 
 from idaa_transforms.app.models import Models
-from idaa_transforms.app.server import Desk, launch
+from idaa_transforms.app.server import launch
 
 OUT = Path(__file__).with_name("app.png")
 PORT, WIDTH, HEIGHT = 7899, 1200, 1000
@@ -24,7 +24,7 @@ PORT, WIDTH, HEIGHT = 7899, 1200, 1000
 
 def main() -> None:
     """Serve, look, save in 256 colours."""
-    page = launch(Desk(Models()), port=PORT, block=False)
+    page = launch(Models(), port=PORT, block=False)
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
@@ -35,7 +35,7 @@ def main() -> None:
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         driver.get(f"http://127.0.0.1:{PORT}")
         end = time.monotonic() + 60
-        while not driver.find_elements("css selector", "#result img, #code .cm-line"):
+        while not driver.find_elements("css selector", "#pictures img"):
             assert time.monotonic() < end, "the page did not come"
             time.sleep(0.2)
         time.sleep(2)  # fonts, and the frame of the last transition

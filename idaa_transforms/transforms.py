@@ -453,8 +453,14 @@ class IDAATransform(AdversarialTransform):
         """
         from . import hub
 
-        where = hub.Where(revision, subfolder, cache_dir, token, local_files_only)
-        autoencoder, saved = hub.load(name, where)
+        autoencoder, saved = hub.load(
+            name,
+            revision=revision,
+            subfolder=subfolder,
+            cache_dir=cache_dir,
+            token=token,
+            local_files_only=local_files_only,
+        )
         given = {
             "norm": norm,
             "steps": steps,

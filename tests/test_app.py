@@ -1,9 +1,8 @@
-"""The app as its users meet it: the running server, through gradio's client, and in a browser without a window.
+"""The app as its users meet it: the running server through gradio's client, and a browser without a window.
 
-Needs the extra ``app``; browser tests also chromium and its driver; ``make app`` has the rest.
+Needs the extra ``app``; the browser tests also chromium and its driver. ``make app`` installs the Python side.
 """
 
-import html
 import json
 import os
 import re
@@ -20,15 +19,13 @@ import torch
 from PIL import Image
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install 'idaa_transforms[app]', or make app")
-pytest.importorskip("timm")
 
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from idaa_transforms.app import server
 from idaa_transforms.app.models import Models
-from idaa_transforms.app.pictures import SAMPLES
-from idaa_transforms.app.server import Desk, launch
+from idaa_transforms.app.server import launch
 
 pytestmark = pytest.mark.slow
 
@@ -42,25 +39,33 @@ def free_port():
         return opened.getsockname()[1]
 
 
+class App:
+    """A running app, whose uploads are files for two seconds."""
+
+    def __init__(self, folder):
+        (folder / "mine.py").write_text("from torch import nn\n\ndef broken():\n    return nn.Linear(7, 7)\n")
+        self.broken = f"{folder}/mine.py:broken"
+        models, port = Models([SMALL, "natural-vae"], ["cifar10-classifier", self.broken]), free_port()
+        self.page, self.address, self.files = launch(models, port=port, block=False), f"http://127.0.0.1:{port}", folder
+
+    def visitor(self):
+        return Client(self.address, verbose=False)
+
+
 @pytest.fixture(scope="module")
 def app(tmp_path_factory):
-    """Address and desk of a running app, whose uploads are files for two seconds."""
     folder = tmp_path_factory.mktemp("gradio")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder))
-        patch.setattr(server, "KEPT", (1, 2))
-        (folder / "mine.py").write_text("from torch import nn\n\ndef broken():\n    return nn.Linear(7, 7)\n")
-        broken = f"{folder}/mine.py:broken"
-        desk, port = Desk(Models([SMALL, "cifar10-vae-z128"], ["cifar10-classifier", broken])), free_port()
-        page = launch(desk, port=port, block=False)
-        desk.files, desk.page, desk.broken = folder, page, broken
-        yield f"http://127.0.0.1:{port}", desk
-        page.close()
+        patch.setattr(server, "DELETE_UPLOADS", (1, 2))
+        app = App(folder)
+        yield app
+        app.page.close()
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A working folder with two pictures, one that is broken, and two that are too large."""
+    """A working folder with two pictures, one that is broken, and one that is too large."""
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("red.png", "blue.png")):
         noise = torch.rand(40, 60, 3, generator=torch.Generator().manual_seed(seed))
@@ -68,104 +73,85 @@ def files(tmp_path, monkeypatch):
         Image.fromarray((255 * noise).byte().numpy()).resize((120, 80)).save(name)
     Path("broken.png").write_bytes(Path("red.png").read_bytes()[:500])
     Path("heavy.png").write_bytes(bytes(11_000_000))
-    Image.new("L", (5000, 4000)).save("wide.png")
     return tmp_path
 
 
-def losses(page):
-    """Of x and x', as the page says them."""
-    return [float(re.search(rf'id="{name}">(?:<!--.*?-->)?([\d.]+)', page)[1]) for name in ("before", "after")]
-
-
-def agree(page, code):
-    """What the page says is what its Python computes, run as it stands."""
+def agree(predictions, code):
+    """The losses that the page says are those that its Python computes."""
     names = {}
     exec(compile(code, "shown", "exec"), names)
     found = names["found"]
-    assert losses(page) == pytest.approx([found.loss_before.item(), found.loss_after.item()], abs=6e-5)
-    share = 100 * names["judge"](found.views).softmax(1).max().item()
-    assert f"{share:.1f} %" in page
-    return found
+    losses = [float(re.search(rf'id="{name}">(?:<!--.*?-->)?([\d.]+)', predictions)[1]) for name in ("before", "after")]
+    assert losses == pytest.approx([found.loss_before.item(), found.loss_after.item()], abs=6e-5)
 
 
 class TestServer:
     def test_a_view_and_its_python(self, app):
-        page, code = Client(app[0], verbose=False).predict(eps=1.0, steps=2, api_name="/view")
-        agree(page, code)
-        assert page.count("<img") == 5
+        pictures, predictions, code = app.visitor().predict(eps=1.0, steps=2, api_name="/view")
+        agree(predictions, code)
+        assert pictures.count("<img") == 5
 
     def test_uploads_of_two_visitors_do_not_mix(self, app, files):
-        visitors = {name: Client(app[0], verbose=False) for name in ("red.png", "blue.png")}
+        visitors = {name: app.visitor() for name in ("red.png", "blue.png")}
         for name, visitor in visitors.items():
-            told = visitor.predict(handle_file(name), api_name="/upload")
-            assert f"Your picture: {name}" in told[-1]
+            assert any(
+                f"Your picture: {name}" in str(part) for part in visitor.predict(handle_file(name), api_name="/upload")
+            )
         jobs = {name: visitor.submit(eps=0.7, api_name="/view") for name, visitor in visitors.items()}
         for name, job in jobs.items():
-            page, code = job.result()
-            assert f"Path('{name}')" in code
-            agree(page, code)
-        assert "cifar10_sample" in Client(app[0], verbose=False).predict(api_name="/view")[1]
+            _, predictions, code = job.result()
+            assert f"Image.open('{name}')" in code
+            agree(predictions, code)
+        assert "cifar10_sample" in app.visitor().predict(api_name="/view")[2]
 
-    @pytest.mark.parametrize(
-        ("name", "message"), [("broken.png", "broken.png: "), ("wide.png", "5,000 x 4,000 pixels")]
-    )
-    def test_bad_uploads_are_told_and_the_picture_stays(self, app, files, name, message):
-        visitor = Client(app[0], verbose=False)
-        told = visitor.predict(handle_file(name), api_name="/upload")[-1]
-        assert message in html.unescape(told)
+    def test_bad_uploads_are_told_and_the_picture_stays(self, app, files):
+        visitor = app.visitor()
+        told = str(visitor.predict(handle_file("broken.png"), api_name="/upload"))
+        assert "broken.png: " in told
         assert 'role="alert"' in told
-        assert str(app[1].files) not in told
-        agree(*visitor.predict(api_name="/view"))
-
-    def test_a_heavy_upload_is_refused(self, app, files):
+        assert str(app.files) not in told
         with pytest.raises((AppError, ValueError, OSError), match=r"413|size"):
-            Client(app[0], verbose=False).predict(handle_file("heavy.png"), api_name="/upload")
+            visitor.predict(handle_file("heavy.png"), api_name="/upload")
+        assert "cifar10_sample" in visitor.predict(api_name="/view")[2]
 
-    def test_mistakes_are_told(self, app):
-        visitor = Client(app[0], verbose=False)
-        page, code = visitor.predict(network=app[1].broken, api_name="/view")
+    def test_mistakes_are_told_and_nothing_else_than_what_is_offered_is_loaded(self, app):
+        visitor = app.visitor()
+        page, *rest = visitor.predict(network=app.broken, api_name="/view")
         assert 'role="alert"' in page
         assert "failed on images" in page
-        assert code == ""
-        agree(*visitor.predict(api_name="/view"))
-        with pytest.raises(AppError, match="less than minimum"):  # as no slider would say it
-            visitor.predict(eps=-1, api_name="/view")
+        assert rest == ["", ""]
+        for wrong in ({"eps": -1}, {"weights": "/etc"}, {"network": "os:abort"}, {"size": 10_000}, {"steps": 10**6}):
+            with pytest.raises(AppError):
+                visitor.predict(**wrong, api_name="/view")
 
     def test_files_of_uploads_are_deleted(self, app, files):
-        Client(app[0], verbose=False).predict(handle_file("red.png"), api_name="/upload")
-        for _ in range(100):
-            left = list(app[1].files.rglob("red.png"))
-            if not left:
-                break
+        app.visitor().predict(handle_file("red.png"), api_name="/upload")
+        end = time.monotonic() + 30
+        while list(app.files.rglob("red.png")):
+            assert time.monotonic() < end
             time.sleep(0.1)
-        assert left == []
 
     def test_it_serves_this_machine_alone(self, app):
-        assert app[1].page.local_url.startswith("http://127.0.0.1")
-        assert app[1].page.share_url is None
-        assert app[1].page.analytics_enabled is False
+        assert app.page.local_url.startswith("http://127.0.0.1")
+        assert app.page.share_url is None
+        assert app.page.analytics_enabled is False
 
 
 def test_the_space_starts(tmp_path):
     port = free_port()
     environment = os.environ | {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
-    root = str(SPACE.parents[1])
-    environment |= {"GRADIO_TEMP_DIR": str(tmp_path), "PYTHONPATH": root}
+    environment |= {"GRADIO_TEMP_DIR": str(tmp_path), "PYTHONPATH": str(SPACE.parents[1])}
     process = subprocess.Popen([sys.executable, SPACE / "app.py"], env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert answers(f"http://127.0.0.1:{port}", process)
     finally:
         process.terminate()
         process.communicate(timeout=30)
-    card = (SPACE / "README.md").read_text()
-    assert re.search(r"^sdk: gradio$", card, re.MULTILINE)
-    assert re.search(r"^app_file: app.py$", card, re.MULTILINE)
-    assert (SPACE / "requirements.txt").read_text() == "idaa_transforms[app]\n"
 
 
 def answers(address, process):
-    """Whether the page is there within a minute."""
-    for _ in range(300):
+    """Whether the page is there within two minutes."""
+    for _ in range(600):
         assert process.poll() is None, process.stderr.read()
         try:
             with urllib.request.urlopen(address, timeout=5) as page:
@@ -201,37 +187,36 @@ class Page:
     def __init__(self, driver, address):
         self.driver = driver
         driver.get(address)
-        self.wait(lambda: self.all("#result img") and self.code)
+        self.wait(lambda: self.all("#pictures img") and self.code)
 
     def all(self, css):
         return self.driver.find_elements("css selector", css)
 
-    def wait(self, true, seconds=30):
+    def wait(self, true, seconds=60):
         end = time.monotonic() + seconds
         while not true():
-            assert time.monotonic() < end, self.text("#result")
+            assert time.monotonic() < end, self.text("#pictures")
             time.sleep(0.05)
 
     def text(self, css):
         return self.driver.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", css)
 
     @property
-    def html(self):
-        return self.driver.execute_script("return document.querySelector('#result').innerHTML")
+    def predictions(self):
+        return self.driver.execute_script("return document.querySelector('#predictions').innerHTML")
 
     @property
     def code(self):
         lines = "return [...document.querySelectorAll('#code .cm-line')].map(l => l.textContent).join('\\n')"
         return self.driver.execute_script(lines)
 
-    def after(self, act):
-        """Page and Python once ``act`` has had its effect, and they belong together."""
-        before = self.code
+    def after(self, act, said):
+        """Once ``said`` stands in the Python, the page says what it computes."""
         act()
-        self.wait(lambda: self.code != before and "..." not in self.code)
-        self.wait(lambda: not self.all("#result .generating, #result .pending"))
-        time.sleep(0.3)
-        return self.html, self.code
+        self.wait(lambda: re.search(said, self.code) and "..." not in self.code)
+        self.wait(lambda: not self.all(".generating, .pending"))
+        time.sleep(0.5)
+        agree(self.predictions, self.code)
 
     def slide(self, label, value):
         field = self.driver.find_element("css selector", f'input[type=number][aria-label*="{label}"]')
@@ -241,7 +226,7 @@ class Page:
         self.driver.find_element("css selector", f'input[type=radio][value="{value}"]').click()
 
     def choose(self, label, value):
-        self.driver.find_element("css selector", f'input[aria-label="{label}"]').click()
+        self.driver.find_element("css selector", f'input[aria-label^="{label}"]').click()
         self.wait(lambda: self.all("[role=option]"))
         next(item for item in self.all("[role=option]") if item.get_attribute("aria-label").endswith(value)).click()
 
@@ -253,7 +238,7 @@ class Page:
 def page(driver, app):
     driver.set_window_size(1300, 900)
     driver.get_log("performance")
-    return Page(driver, app[0])
+    return Page(driver, app.address)
 
 
 class TestBrowser:
@@ -265,56 +250,28 @@ class TestBrowser:
         assert [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
     def test_every_control_changes_view_and_python_alike(self, page):
-        acts = [
-            lambda: page.all("#samples button.thumbnail-item")[4].click(),
-            lambda: page.tick("64"),
-            lambda: page.slide("eps", 0.5),
-            lambda: page.slide("Steps", 3),
-            lambda: page.tick("posterior"),
-            lambda: page.tick("l2"),
-            lambda: page.slide("Target gain", 0.1),
-            lambda: page.slide("Guard", 0.9),
-            lambda: page.choose("Weights", "z128"),
-            lambda: page.choose("Network that is attacked", "judge"),
-            lambda: page.choose("Judge", "classifier"),
-        ]
-        pictures = page.html
-        for act in acts:
-            shown, code = page.after(act)
-            agree(shown, code)
-            assert shown != pictures
-            pictures = shown
-        assert all(said in code for said in ("z128", "norm='l2'", "steps=3", "target_gain=0.1", "Guard(judge, 0.9)"))
+        page.after(lambda: page.all("#samples button.thumbnail-item")[4].click(), r"\[0\]\[0\]")
+        page.after(lambda: page.tick("64"), r"\(64, 64\)")
+        page.after(lambda: page.slide("eps", 0.5), "eps=0.5")
+        page.driver.find_element("css selector", "button.label-wrap").click()
+        page.after(lambda: page.slide("Steps", 3), "steps=3")
+        page.after(lambda: page.choose("Network", "reference"), "network = load_model.'cifar10-reference'")
+        page.after(lambda: page.choose("Reference", "classifier"), "reference = load_model.'cifar10-classifier'")
+        page.after(lambda: page.choose("Weights", "natural-vae"), "natural-vae', eps=0.05")  # their own eps
 
-    def test_uploads_good_broken_and_huge(self, page, app, files):
-        agree(*page.after(lambda: page.upload("red.png")))
-        assert "Path('red.png')" in page.code
-        for name, told in (("broken.png", "broken.png:"), ("wide.png", "20,000,000|5,000 x 4,000")):
-            page.upload(name)
-            page.wait(lambda told=told: re.search(told, page.text("#told")))
+    def test_uploads_good_broken_and_huge_in_two_windows(self, page, driver, app, files):
+        page.after(lambda: page.upload("red.png"), r"'red.png'[^$]*\(224, 224\)")
+        page.upload("broken.png")
+        page.wait(lambda: "broken.png:" in page.text("#told"))
         page.upload("heavy.png")
         page.wait(lambda: re.search("size|large|MB", page.text("body")[-400:], re.IGNORECASE))
-        assert "Path('red.png')" in page.code
-        agree(*page.after(lambda: page.upload("blue.png")))
-
-    def test_two_windows_do_not_mix_and_are_forgotten(self, page, driver, app, files):
-        first, kept = driver.current_window_handle, len(app[1].uploads)
-        page.after(lambda: page.upload("red.png"))
+        first = driver.current_window_handle
         driver.switch_to.new_window("window")
-        other = Page(driver, app[0])
-        other.after(lambda: other.upload("blue.png"))
-        assert len(app[1].uploads) == kept + 2
-        other.slide("eps", 0.4)
-        driver.switch_to.window(first)
-        _, code = page.after(lambda: page.slide("eps", 0.6))
-        assert "red.png" in code
-        assert "eps=0.6" in code
-        driver.switch_to.window(driver.window_handles[-1])
-        other.wait(lambda: "eps=0.4" in other.code)
-        assert "blue.png" in other.code
+        other = Page(driver, app.address)
+        other.after(lambda: other.upload("blue.png"), "blue.png")
         driver.close()
         driver.switch_to.window(first)
-        page.wait(lambda: len(app[1].uploads) == kept + 1)
+        page.after(lambda: page.slide("eps", 0.6), "red.png[^$]*eps=0.6")
 
     def test_by_keyboard_alone(self, page, driver):
         def focus(true):
@@ -324,24 +281,23 @@ class TestBrowser:
                     return driver.switch_to.active_element
             raise AssertionError("not reached by Tab")
 
-        second = page.all("#samples button.thumbnail-item")[1]
-        _, code = page.after(lambda: focus(lambda at: at == second).send_keys("\ue007"))
-        assert f"[{SAMPLES[1]}:{SAMPLES[1] + 1}]" in code
         slider = focus(lambda at: at.get_attribute("type") == "range" and "eps" in at.get_attribute("aria-label"))
-        shown, code = page.after(lambda: slider.send_keys("\ue014"))
-        assert "eps=0.11" in code
-        agree(shown, code)
+        page.after(lambda: slider.send_keys("\ue014"), "eps=0.11")
+        second = page.all("#samples button.thumbnail-item")[1]
+        page.after(lambda: focus(lambda at: at == second).send_keys("\ue007"), r"\[0\]\[3\]")
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_on_a_phone_by_day_and_night(self, driver, app, scheme):
-        metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+        metrics = {"width": 400, "height": 700, "deviceScaleFactor": 1, "mobile": True}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
         try:
-            page = Page(driver, app[0])
+            page = Page(driver, app.address)
             assert driver.execute_script("return document.documentElement.scrollWidth") <= 400
             assert all(each.rect["x"] >= 0 and each.rect["x"] + each.rect["width"] <= 400 for each in page.all("img"))
+            picture, slider = page.all("#pictures img")[0].rect, page.all("input[type=range]")[0].rect
+            assert slider["y"] + slider["height"] - picture["y"] < 500, "the picture is in sight while eps moves"
             look = (
                 "const s = getComputedStyle(document.querySelector(arguments[0])); return [s.color, s.backgroundColor]"
             )
@@ -351,15 +307,6 @@ class TestBrowser:
         finally:
             driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-
-    def test_axe_finds_no_serious_fault_of_ours(self, page, driver):
-        """With AXE=path/to/axe.min.js, of npm's axe-core. gradio's upload field has another name than what it shows."""
-        if not os.environ.get("AXE"):
-            pytest.skip("AXE does not name a copy of axe-core: npm pack axe-core")
-        driver.execute_script(Path(os.environ["AXE"]).read_text())
-        found = driver.execute_async_script("const done = arguments[0]; axe.run().then(done)")["violations"]
-        serious = {each["id"] for each in found if each["impact"] in ("serious", "critical")}
-        assert serious <= {"label-content-name-mismatch"}
 
 
 def brightness(colour):

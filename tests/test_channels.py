@@ -6,9 +6,9 @@ import torch
 from conftest import tiny_vae
 
 from idaa_transforms import IDAATransform
+from idaa_transforms._util.pictures import save_grid
 from idaa_transforms.cli import main
 from idaa_transforms.training.augmentation import random_augmentation
-from idaa_transforms._util.pictures import save_grid
 
 CHANNELS = [1, 2, 5, 13]
 

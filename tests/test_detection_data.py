@@ -2,16 +2,15 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from pycocotools import mask as rle
-from toy_coco import packed, write
+from toy_coco import write
 
-from examples.detection.coco import _unpacked, check_same, read
+from examples.detection.coco import check_same, read
 from examples.detection.config import configure
-from examples.detection.views import Views, _order, passes
+from examples.detection.views import Views, passes
 
 
 @pytest.fixture
@@ -48,15 +47,6 @@ def test_boxes_labels_and_masks_are_those_of_the_pictures(folder):
         assert int(target["masks"].sum()) == int((drawn[1] | drawn[2]).sum())
 
 
-def test_names_of_folders_as_coco_has_them(folder):
-    for part in ("train", "val"):
-        (folder / part).rename(folder / f"{part}2017")
-        (folder / "annotations" / f"instances_{part}.json").rename(
-            folder / "annotations" / f"instances_{part}2017.json"
-        )
-    assert len(read(folder, "val", True).files) == 3
-
-
 def test_crowds_and_boxes_without_area_are_not_trained_on(edit):
     def change(content):
         first, second = content["annotations"][:2]
@@ -74,43 +64,19 @@ def test_crowds_and_boxes_without_area_are_not_trained_on(edit):
 def test_an_image_without_annotations_is_tested_on_but_not_trained_on(edit):
     coco = edit(lambda content: content.update(annotations=content["annotations"][2:]))
     assert coco.usable() == [1, 2, 3, 4, 5]
-    assert coco.target(0)["boxes"].shape == (0, 4)
     assert coco.truth([0, 1], True)["images"][0]["id"] == 0
+    with pytest.raises(ValueError, match="no image has an annotation with a box that has an area"):
+        edit(lambda content: content.update(annotations=[]))
 
 
-def test_packed_runs_are_those_of_pycocotools():
-    generator = np.random.default_rng(1)
-    for side in (7, 40, 300):
-        mask = generator.random((side, side)) < generator.random()
-        mask[:, side // 2 :] = True
-        flat = mask.T.flatten()
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], flat, [not flat[-1]]])))
-        assert _unpacked(packed(mask)["counts"]) == np.diff([0, *edges]).tolist()
-
-
-FIRST = r"instances_train.json: annotation 0: "
+FIRST = "instances_train.json: annotation 0: "
 WRONG = {  # change of the first annotation, what is said
     "category": ({"category_id": 4}, FIRST + r"its category_id 4 is none of the categories \(3, 7\)"),
     "image": ({"image_id": 99}, FIRST + "its image_id 99 is none of the 6 images"),
-    "list as id": ({"image_id": [1]}, FIRST + "unhashable type"),
     "box": ({"bbox": [1, 2, 3]}, FIRST + r"its bbox is \[1, 2, 3\], not \[x, y, width, height\]"),
     "corners": ({"bbox": [9, 9, -3, 4]}, FIRST + r"its bbox is \[9, 9, -3, 4\]"),
-    "no box": ({"bbox": None}, FIRST),
     "no number": ({"bbox": [float("nan")] * 4}, FIRST + r"its bbox is \[nan"),
     "no mask": ({"segmentation": []}, FIRST + "it has no segmentation; --model faster needs boxes alone"),
-    "two points": ({"segmentation": [[1, 2, 3, 4]]}, FIRST + r"a polygon is \[1, 2, 3, 4\], not a list of x1, y1"),
-    "half a point": ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, FIRST + "a polygon is"),
-    "mixed": ({"segmentation": [{"size": [64, 64], "counts": "0"}]}, FIRST + "a polygon is"),
-    "size": (
-        {"segmentation": packed(np.ones((9, 64)))},
-        FIRST + r"the size of its mask is \[9, 64\], that of its image",
-    ),
-    "short": (
-        {"segmentation": {"size": [64, 64], "counts": "01"}},
-        FIRST + "the counts of its mask add up to 1 pixels",
-    ),
-    "counts": ({"segmentation": {"size": [64, 64], "counts": [5, 9]}}, FIRST + "the counts of its mask add up to 14"),
-    "no counts": ({"segmentation": {"size": [64, 64]}}, "annotation 0: it has no 'counts'"),
 }
 
 
@@ -125,18 +91,11 @@ def test_an_annotation_that_is_wrong_is_named(case, edit):
 def test_what_is_wrong_with_a_file_is_said(folder, edit):
     with pytest.raises(ValueError, match=r"annotation 0: it has no 'category_id'"):
         edit(lambda content: content["annotations"][0].pop("category_id"))
-    with pytest.raises(ValueError, match="two images have one id"):
-        edit(lambda content: content["images"].append(content["images"][0]), "val")
-    with pytest.raises(ValueError, match=r"7.png and 1 more: there is no such file, but .*instances_val.json names it"):
-        edit(
-            lambda c: c.update(images=[{**c["images"][i], "id": i, "file_name": f"{7 + i}.png"} for i in (0, 1)]), "val"
-        )
+    with pytest.raises(ValueError, match=r"7.png: there is no such file, but .*instances_val.json names it"):
+        edit(lambda content: content["images"][0].update(file_name="7.png"), "val")
     file = folder / "annotations" / "instances_val.json"
     file.write_text('{"images": [')
     with pytest.raises(ValueError, match=r"instances_val.json: is cut off or no JSON \(line 1"):
-        read(folder, "val", True)
-    file.write_text('{"images": []}')
-    with pytest.raises(ValueError, match="is no file of COCO instances, which is an object with the lists images"):
         read(folder, "val", True)
     file.unlink()
     with pytest.raises(ValueError, match=r"toy is no COCO folder: it has neither annotations/instances_val.json nor"):
@@ -149,13 +108,6 @@ def test_boxes_alone_are_enough_for_boxes(edit):
             del one["segmentation"]
 
     assert set(edit(change, masks=False).target(0, masks=False)) == {"boxes", "labels"}
-    with pytest.raises(ValueError, match="it has no segmentation"):
-        edit(lambda content: None)
-
-
-def test_nothing_to_learn_from_is_refused(edit):
-    with pytest.raises(ValueError, match="no image has an annotation with a box that has an area"):
-        edit(lambda content: content.update(annotations=[]))
 
 
 def test_parts_with_different_categories_are_refused(folder, edit):
@@ -194,12 +146,13 @@ def test_views_move_boxes_and_masks_with_the_picture(folder):
     assert torch.equal(again[0], views[2, 3][0])
 
 
-def test_every_image_comes_once_an_epoch_whatever_was_before(folder):
+def test_every_image_comes_once_an_epoch_whatever_was_before(folder, monkeypatch):
     config = configure(["--scale", "smoke", "--batch-size", "4", "--pass-size", "2"])
     coco = read(folder, "train", True)
-    order = _order(list(range(6)), 0)
-    places = [order(place)[0] for place in range(12)]
-    assert sorted(places[:6]) == sorted(places[6:]) == list(range(6))
+    monkeypatch.setattr(Views, "__getitem__", lambda self, item: item)
+    seen = [i for one in passes(coco, coco.usable(), config, 0, 3, slice(None)) for i, _ in one]
+    assert sorted(seen[:6]) == sorted(seen[6:]) == list(range(6))
+    monkeypatch.undo()
     whole = list(passes(coco, coco.usable(), config, 0, 3, slice(None)))
     assert [len(one) for one in whole] == [2] * 6
     late = list(passes(coco, coco.usable(), config, 2, 3, slice(1, None, 2)))

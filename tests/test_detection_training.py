@@ -74,7 +74,6 @@ def test_the_backbone_is_the_clean_half_of_the_checkpoint(places, options):
 
 def test_from_scratch_nothing_but_the_shape_is_left(places, options):
     _, model = places
-    torch.manual_seed(0)
     fresh, state = start(configure([*options, "--scratch"])).network.state_dict(), model.backbone.state_dict()
     assert not torch.equal(fresh["layer1.0.conv1.weight"], state["layer1.0.conv1.weight"])
     assert (fresh["bn1.running_var"] == 1).all()
@@ -84,8 +83,6 @@ def test_from_scratch_nothing_but_the_shape_is_left(places, options):
     "more",
     [
         [],
-        ["--neck", "c4", "--proposals", "100", "--sizes", "64"],
-        ["--model", "faster", "--freeze", "2", "--schedule", "2x", "--iterations", "2"],
         ["--neck", "c4", "--norm", "frozen", "--model", "faster", "--proposals", "100", "--sizes", "64"],
         ["--scratch", "--optimiser", "sgd", "--lr", "0.01", "--crop", "40", "--train-images", "1", "--test", "train"],
     ],
@@ -165,8 +162,6 @@ def test_a_grid_and_its_table(options, tmp_path, monkeypatch):
     rows = [line for line in text.splitlines() if line.startswith(("| scratch", "| simclr, third"))]
     assert [row.split(" | ")[1:3] for row in rows if "not run" not in row] == [["iterations 2", "0"]] * 2
     assert "| simclr, idaa-grad |  | not run |" in text
-    paper = next(line for line in text.splitlines() if "SimSiam + IDAA" in line)
-    assert "| 38.7 | not run | 33.9 | not run |" in paper
     run = json.loads(next((tmp_path / "results").glob("*.json")).read_text())["run"]
     assert run["command"].startswith("python -m examples.detection.train --backbone simclr")
 
@@ -187,45 +182,28 @@ def test_learning_rates_of_the_schedules():
     assert [learning_rate(two, step) / 0.02 for step in steps] == pytest.approx([1, 0.1, 0.1, 0.01])
 
 
-def refusal(words, cwd):
-    command = [sys.executable, "-m", "examples.detection.train", *words]
+def test_a_command_that_cannot_run_says_why_in_one_line(tmp_path):
+    command = [sys.executable, "-m", "examples.detection.train", "--data", "nowhere", "--backbone", "resnet18"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    told = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+    told = subprocess.run([*command, "--scratch"], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert told.returncode == 1
+    assert told.stderr.startswith("train: nowhere is no COCO folder")
     assert len(told.stderr.splitlines()) == 1
-    return told.stderr
 
 
-def test_a_command_that_cannot_run_says_why_in_one_line(options, tmp_path):
-    told = refusal(["--data", "nowhere", "--backbone", "resnet18", "--scratch"], tmp_path)
-    assert told.startswith("train: nowhere is no COCO folder: it has neither annotations/instances_train.json nor")
-
-
-def test_backbones_that_do_not_fit_are_refused(places, options, tmp_path):
+def test_backbones_and_options_that_do_not_fit_are_refused(places, options, tmp_path, capsys):
     folder, _ = places
     with pytest.raises(ValueError, match=r"'vit_tiny_patch16_224' is a VisionTransformer and has no conv1; a ResNet"):
         start(configure(["--backbone", "vit_tiny_patch16_224", "--scratch"]))
-    with pytest.raises(ValueError, match="is no folder of a run, no checkpoint and no network that timm knows"):
-        start(configure(["--backbone", "resnet5000"]))
     torch.save({"weights": 1}, tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match="is no checkpoint of examples/ssl or examples/semi: it holds weights"):
         start(configure(["--backbone", str(tmp_path)]))
     with pytest.raises(ValueError, match="is of another program; say a folder of"):
         evaluate.main(folder / "simclr")
-    (tmp_path / "run").mkdir()
-    torch.save({"model": {}, "config": {}}, tmp_path / "run" / "checkpoint.pt")
-    with pytest.raises(
-        ValueError, match=r"has no epoch, optimiser, spent: it is of another program; use another --out"
-    ):
-        run(options, tmp_path / "run")
-
-
-def test_what_cannot_be_combined(capsys):
     for wrong, message in (
         (["--batch-size", "3"], "--batch-size 3 is no multiple of --pass-size 2"),
         (["--scratch", "--norm", "frozen"], "--norm frozen keeps statistics that --scratch does not have"),
         (["--test", "train", "--test-images", "3"], "leave --test-images out"),
-        (["--neck", "c5"], "invalid choice: 'c5'"),
     ):
         with pytest.raises(SystemExit):
             configure(wrong)

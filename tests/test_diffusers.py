@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from conftest import tiny_vae
+from safetensors.torch import load_file, save_file
 from tiny_diffusers import TINY
 from torch import nn
 
@@ -12,7 +13,7 @@ from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import Wrapped
 from idaa_transforms.autoencoders.diffusers import CLASSES, WEIGHTS, DiffusersAutoencoder
 from idaa_transforms.autoencoders.plausible import explained_variance
-from idaa_transforms.hub.registry import WeightsError
+from idaa_transforms.hub import WeightsError
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +34,7 @@ def test_every_class_is_covered():
 
 
 @pytest.mark.parametrize("name", CLASSES)
-@pytest.mark.parametrize("size", [(16, 16), (17, 30)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("size", "dtype"), [((16, 16), torch.bfloat16), ((17, 30), torch.float32)])
 def test_views_of_any_size_within_eps(name, size, dtype):
     autoencoder = DiffusersAutoencoder(build(name)).to(dtype)
     aug = IDAATransform(autoencoder, 0.05, steps=2)
@@ -51,28 +51,21 @@ def test_views_of_any_size_within_eps(name, size, dtype):
     assert {p.dtype for p in autoencoder.parameters()} == {dtype}
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_same_latent_and_image_as_diffusers_own(name):
+@pytest.mark.parametrize("name", ["AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderDC"])
+def test_reconstructions_are_diffusers_own(name):
     model = build(name).eval()
     autoencoder = DiffusersAutoencoder(model).eval()
     x = torch.rand(2, 3, 16, 16) * 2 - 1
     with torch.no_grad():
-        z = autoencoder.encode(x)
-        out = autoencoder.decode(z)
-        assert out.shape == x.shape
-        if name in ("AutoencoderKL", "AsymmetricAutoencoderKL", "AutoencoderDC"):
-            torch.testing.assert_close(
-                out, model(x, sample_posterior=False).sample if "KL" in name else model(x).sample
-            )
+        torch.testing.assert_close(autoencoder.decode(autoencoder.encode(x)), model(x).sample)
 
 
 def test_the_unit_of_eps_is_the_latents_scale():
     assert DiffusersAutoencoder(build("AutoencoderKL")).latent_scale == 2.0
 
 
-@pytest.mark.parametrize("name", ["AutoencoderKL", "AutoencoderTiny"])
-def test_gradient_checkpointing_and_chunks_give_the_same_views(name):
-    x = torch.rand(5, 3, 16, 16)
+def test_gradient_checkpointing_and_chunks_give_the_same_views():
+    name, x = "AutoencoderKL", torch.rand(5, 3, 16, 16)
     plain = IDAATransform(DiffusersAutoencoder(build(name)), 0.05)(x, loss_fn=smooth_loss)
     model = build(name)
     model.enable_gradient_checkpointing()
@@ -80,11 +73,10 @@ def test_gradient_checkpointing_and_chunks_give_the_same_views(name):
     torch.testing.assert_close(thrifty(x, loss_fn=smooth_loss), plain, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", CLASSES)
-def test_encode_and_decode_compile_into_one_graph_each(name):
+def test_encode_and_decode_compile_into_one_graph_each():
     torch._dynamo.reset()
     x = torch.rand(2, 3, 16, 16)
-    plain = IDAATransform(DiffusersAutoencoder(build(name)), eps=0.05)
+    plain = IDAATransform(DiffusersAutoencoder(build("AutoencoderTiny")), eps=0.05)
     views = plain(x, loss_fn=smooth_loss)
     plain.compile(backend="eager")
     torch.testing.assert_close(plain(x, loss_fn=smooth_loss), views, atol=1e-5, rtol=0)
@@ -96,26 +88,6 @@ def test_an_untrained_one_is_refused_with_the_reason(tmp_path):
         IDAATransform.from_pretrained(tmp_path)
 
 
-def test_one_that_reconstructs_is_loaded(tmp_path):
-    """An AutoencoderTiny trained for a moment to reconstruct the sample images."""
-    from idaa_transforms.util.sample import cifar10_sample
-
-    torch.manual_seed(0)
-    wide = {key: [16] * 2 if "channels" in key else [1] * 2 for key in TINY["AutoencoderTiny"]}
-    model = diffusers.AutoencoderTiny(**wide)
-    x = nn.functional.interpolate(cifar10_sample()[0][:16], size=32) * 2 - 1
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(120):
-        loss = nn.functional.mse_loss(model.decode(model.encode(x).latents).sample, x)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    model.save_pretrained(tmp_path)
-    aug = IDAATransform.from_pretrained(tmp_path, eps=0.02)
-    images = torch.rand(2, 3, 9, 10)
-    assert aug(images, loss_fn=smooth_loss).shape == images.shape
-
-
 def test_what_does_not_fit_is_refused(tmp_path):
     build("AutoencoderKL").save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -123,15 +95,13 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(WeightsError, match=r"names the class 'UNet2DModel'; of diffusers this release loads"):
         IDAATransform.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    from safetensors.torch import load_file, save_file
-
     state = load_file(tmp_path / WEIGHTS)
     state.pop("quant_conv.weight")
     save_file(state, tmp_path / WEIGHTS)
     with pytest.raises(WeightsError, match=r"does not fit its config: .*quant_conv.weight"):
         IDAATransform.from_pretrained(tmp_path)
     (tmp_path / WEIGHTS).unlink()
-    with pytest.raises(WeightsError, match="cannot be used"):
+    with pytest.raises(WeightsError, match=r"has none of diffusion_pytorch_model.safetensors"):
         IDAATransform.from_pretrained(tmp_path)
 
 

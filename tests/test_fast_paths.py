@@ -8,6 +8,7 @@ import torch
 from conftest import tiny_vae
 from hypothesis import given
 from hypothesis import strategies as st
+from idaa_transforms._util.sample import cifar10_sample
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -16,7 +17,6 @@ from benchmarks.harness import memory
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.kornia import RandomIDAA
-from idaa_transforms._util.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

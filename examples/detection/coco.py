@@ -189,40 +189,8 @@ def _check(one: Annotation, images: dict[int, Any], names: dict[int, str], masks
     if one["category_id"] not in names:
         known = ", ".join(map(str, list(names)[:5])) + (", ..." if len(names) > 5 else "")
         raise ValueError(f"its category_id {one['category_id']!r} is none of the categories ({known})")
-    box, image = one["bbox"], images[one["image_id"]]
+    box = one["bbox"]
     if len(box) != 4 or not all(math.isfinite(value) for value in box) or min(box[2:]) < 0:
         raise ValueError(f"its bbox is {box}, not [x, y, width, height] in pixels")
-    if masks:
-        if "segmentation" not in one or not one["segmentation"]:
-            raise ValueError("it has no segmentation; --model faster needs boxes alone")
-        _check_mask(one["segmentation"], int(image["height"]), int(image["width"]))
-
-
-def _check_mask(segmentation: Any, height: int, width: int) -> None:
-    if isinstance(segmentation, list):
-        for polygon in segmentation:
-            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
-                raise ValueError(f"a polygon is {str(polygon)[:40]}, not a list of x1, y1, x2, y2, x3, y3, ...")
-        return
-    if list(segmentation["size"]) != [height, width]:
-        raise ValueError(f"the size of its mask is {segmentation['size']}, that of its image {[height, width]}")
-    counts = segmentation["counts"]
-    total = sum(counts if isinstance(counts, list) else _unpacked(counts))
-    if total != height * width:  # pycocotools would fill the rest with whatever lies in memory
-        raise ValueError(f"the counts of its mask add up to {total} pixels, its image has {height} x {width}")
-
-
-def _unpacked(counts: str) -> list[int]:
-    """The lengths of runs that packed RLE holds: six bits a character from "0" on, of which five are a digit and one
-    says that more follow; from the fourth on the difference to the last but one."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts:
-        bits = ord(character) - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            value -= (bits & 16) << (shift - 4)  # the sign
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return runs
+    if masks and not one.get("segmentation"):
+        raise ValueError("it has no segmentation; --model faster needs boxes alone")

@@ -28,7 +28,7 @@ class Config:
     dual_bn: bool = True  # batch norms of its own, also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
     clae_eps: float = 0.006  # of clae, in [0, 1]: about .03 of the paper's normalised pixels
-    weights: str = "cifar100-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
+    weights: str = "cifar10-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
 
     # data
     data: str = "cifar100"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 View = Literal["none", "third", "same-crop", "latent", "clae", "clae-grad", "idaa", "idaa-grad"]
 VIEWS = get_args(View)
-WEIGHTS = {"cifar10": "cifar10-vae", "cifar100": "cifar100-vae", "tiny-imagenet": "tiny-imagenet-vae"}
-"""By the data that they were trained on."""
 NATURAL = "natural-vae"
 """For photographs of any kind and size: images are resampled to what the VAE takes."""
+WEIGHTS = {"cifar10": "cifar10-vae", "cifar100": "cifar10-vae", "tiny-imagenet": NATURAL}
+"""The weights to use for a data set; `idaa train-vae` makes weights of its own images."""

@@ -3,12 +3,10 @@
 import os
 
 from idaa_transforms.app.models import Models
-from idaa_transforms.app.server import Desk, launch
+from idaa_transforms.app.server import launch
 
-models = Models()
-models.load()
 launch(
-    Desk(models),
+    Models(),
     os.environ.get("GRADIO_SERVER_NAME", "0.0.0.0"),  # a Space is there for others
     int(os.environ.get("GRADIO_SERVER_PORT", 7860)),
 )

@@ -11,9 +11,8 @@ def app(args: argparse.Namespace) -> None:
     """Show views of pictures in a browser, for any eps. No data leaves this machine."""
     require("app", "numpy", "timm", "gradio")
     from ..app.models import Models
-    from ..app.server import Desk, launch
+    from ..app.server import launch
 
     models = Models(args.weights, args.network)
-    models.load()  # mistakes show up now, and nobody waits later
     print(f"http://{args.host}:{args.port} (Ctrl-C stops it)", flush=True)
-    launch(Desk(models), args.host, args.port)
+    launch(models, args.host, args.port)

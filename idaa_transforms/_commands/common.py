@@ -32,9 +32,7 @@ def check_device(name: str) -> torch.device:
 
 def where(args: argparse.Namespace) -> Any:
     """Revision and subfolder of the weights that a command names."""
-    from .. import hub
-
-    return hub.Where(args.revision, args.subfolder)
+    return {"revision": args.revision, "subfolder": args.subfolder}
 
 
 def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Tensor:

@@ -94,7 +94,7 @@ def eval_vae(args: argparse.Namespace) -> None:
     from ..training.evaluation import evaluate_vae, theorem_terms
 
     device = check_device(args.device)
-    autoencoder, _ = hub.load(args.weights, where(args))
+    autoencoder, _ = hub.load(args.weights, **where(args))
     size = getattr(autoencoder, "image_size", None) or ()
     images = _signals_for(autoencoder, args) if len(size) == 1 else images_for(autoencoder, args, only="test")
     autoencoder.to(device)

@@ -12,7 +12,7 @@ def demo(args: argparse.Namespace) -> None:
     """Train a small encoder on bundled CIFAR-10 images with hard views, print a table, write a picture."""
     from ..demo import demo
 
-    demo(args.out, args.weights, args.steps, str(check_device(args.device)), **where(args)._asdict())
+    demo(args.out, args.weights, args.steps, str(check_device(args.device)), **where(args))
 
 
 def list_names(args: argparse.Namespace) -> None:

@@ -1,1 +1,1 @@
-"""``idaa app``: see in a browser what a view is. Without gradio but for :mod:`.server`."""
+"""``idaa app``: see in a browser what a view is. Only :mod:`.server` needs gradio."""

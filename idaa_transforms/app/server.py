@@ -1,4 +1,4 @@
-"""The page: gradio around :func:`.view.make_view`. What it says is in :mod:`.page`."""
+"""The page: gradio around :func:`.view.make_view`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ from typing import Any
 
 import gradio as gr
 
-from .code import code_of
 from .models import Models
-from .page import CSS, error_html, note_html, result_html, said
-from .pictures import MOST_BYTES, SAMPLES, SIZES, Sample, Upload, Uploads, read_upload
-from .view import MOST_STEPS, Setup, make_view
+from .page import CSS, describe, message_html, pictures_html, predictions_html
+from .view import SAMPLES, SIZES, Picture, code_of, make_view, read, sample
 
-EPS = {"linf": (1.0, 0.1), "l2": (20.0, 2.0)}
-"""For each norm: the end of the slider, and where it starts."""
-KEPT = (10, 30)
-"""Uploads are read at once. How often, in seconds, their files are looked for, and at what age they are deleted."""
-_HEAD = (
-    "# A hard view of a picture\n"
-    "x' = R(x) + D(E(x) + delta): the step delta, at most *eps* long, raises the loss of the network. "
-    "R(x) stays as it is. A larger *eps* makes the view harder, and costs identity: look at the judge."
-)
+MAX_BYTES, MAX_STEPS = 10_000_000, 20
+DELETE_UPLOADS = (10, 30)
+"""Uploads are read at once. Their files are looked for every so many seconds, and deleted at this age."""
+HEAD = """# Harder for a network, still the same picture
+A network learns most from what it finds hard. This page changes a picture so that a network's loss rises and you still
+see the same thing: an autoencoder splits it into a part that moves, by at most *eps*, and a rest that stays. How far
+can eps go until a second network, the reference model, sees something else?"""
 
 
-def launch(desk: Desk, host: str = "127.0.0.1", port: int = 7860, block: bool = True) -> gr.Blocks:
+def launch(models: Models, host: str = "127.0.0.1", port: int = 7860, block: bool = True) -> gr.Blocks:
     """Serve the app until Ctrl-C, or with ``block=False`` until ``close()`` of what is returned.
 
     Nothing leaves the machine: no analytics, no fonts or scripts from elsewhere.
@@ -32,14 +28,14 @@ def launch(desk: Desk, host: str = "127.0.0.1", port: int = 7860, block: bool = 
     Raises:
         OSError: the port is taken.
     """
-    page = build(desk)
+    page = build(models)
     page.queue(max_size=64)
     page.launch(
         server_name=host,
         server_port=port,
         share=False,
         prevent_thread_lock=not block,
-        max_file_size=MOST_BYTES,
+        max_file_size=MAX_BYTES,
         quiet=True,
         ssr_mode=False,
         enable_monitoring=False,
@@ -51,43 +47,56 @@ def launch(desk: Desk, host: str = "127.0.0.1", port: int = 7860, block: bool = 
     return page
 
 
-def build(desk: Desk) -> gr.Blocks:
-    """The page, not yet served; its first view is made now."""
-    with gr.Blocks(title="IDAA: a hard view of a picture", analytics_enabled=False, delete_cache=KEPT) as page:
-        gr.Markdown(_HEAD)
+def build(models: Models) -> gr.Blocks:
+    """The page, not yet served, with its first view."""
+
+    def show(
+        picture: Picture, size: int, weights: str, network: str, reference: str, eps: float, steps: int
+    ) -> tuple[str, str, str]:
+        """The view as HTML in two parts, and the Python that makes it; or what went wrong."""
+        chosen = models, weights, network, reference, eps, steps
+        try:
+            view = make_view(picture.at(size), *chosen)
+            html = pictures_html(view, picture.name), predictions_html(view, picture.is_sample)
+            return *html, code_of(picture, size, *chosen)
+        except Exception as error:  # whatever it is, the page says it
+            return message_html(describe(error)), "", ""
+
+    with gr.Blocks(
+        title="IDAA: a hard view of a picture", analytics_enabled=False, delete_cache=DELETE_UPLOADS
+    ) as page:
+        gr.Markdown(HEAD)
+        first = sample(SAMPLES[0])
+        picture = gr.State(first)
         with gr.Row():
-            with gr.Column(scale=1, min_width=300):
-                sample = gr.State(SAMPLES[0])
+            with gr.Column(scale=3, min_width=320):
+                pictures = gr.HTML(elem_id="pictures", min_height=180)
+                eps = gr.Slider(**_eps_range(models, next(iter(models.weights))), label="eps: how far the view may go")
+                predictions = gr.HTML(elem_id="predictions")
+            with gr.Column(scale=2, min_width=320):
                 gallery, file, told = _pictures()
-                choices = _choices(desk.models)
-            with gr.Column(scale=2, min_width=300, elem_id="result-column"):
-                first = desk.show(SAMPLES[0], *(each.value for each in choices))
-                shown = gr.HTML(first[0], elem_id="result", min_height=320)
-                code = gr.Code(
-                    first[1],
-                    label="The same in Python",
-                    language="python",
-                    interactive=False,
-                    wrap_lines=True,
-                    elem_id="code",
-                )
-        _connect(desk, page, sample, gallery, file, told, choices, [shown, code])
+                choices = _choices(models, eps)
+        code = gr.Code(
+            label="The same in Python", language="python", interactive=False, wrap_lines=True, elem_id="code"
+        )
+        results = [pictures, predictions, code]
+        for result, value in zip(results, show(first, *(each.value for each in choices)), strict=True):
+            result.value = value
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        gallery.select(_pick, None, [picture, told], **quiet)
+        file.upload(_read, file, [picture, file, told, choices[0]], show_progress="hidden", api_name="upload")
+        choices[1].input(lambda weights: gr.update(**_eps_range(models, weights)), choices[1], eps, **quiet)
+        gr.on(
+            [each.change for each in (picture, *choices)],
+            show,
+            [picture, *choices],
+            results,
+            trigger_mode="always_last",
+            api_name="view",
+            show_progress="hidden",
+            concurrency_limit=1,  # the models are shared
+        )
     return page
-
-
-def _connect(
-    desk: Desk, page: Any, sample: Any, gallery: Any, file: Any, told: Any, choices: list[Any], results: list[Any]
-) -> None:
-    show: dict[str, Any] = {"fn": desk.show, "inputs": [sample, *choices], "outputs": results, "concurrency_limit": 1}
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    private = show | {"api_visibility": "private"}
-    gallery.select(desk.pick, None, [sample, told], **quiet).then(**private)
-    file.upload(desk.read, [file], [sample, file, told], show_progress="hidden", api_name="upload").then(**private)
-    eps, norm = choices[4], choices[5]
-    norm.input(_eps_for, norm, eps, **quiet).then(**private)
-    changes = [each.change for each in choices if each is not norm]
-    gr.on(changes, **show, trigger_mode="always_last", api_name="view", show_progress="minimal")
-    page.unload(desk.leave)
 
 
 def _theme() -> Any:
@@ -98,10 +107,16 @@ def _theme() -> Any:
     return gr.themes.Default(**fonts).set(**soft)
 
 
+def _eps_range(models: Models, weights: str) -> dict[str, float]:
+    """The slider of eps begins at what these weights recommend."""
+    eps = models.weights[weights][1].get("eps", 0.1)
+    return {"minimum": 0, "maximum": 10 * eps, "value": eps, "step": eps / 10}
+
+
 def _pictures() -> tuple[Any, Any, Any]:
-    values = [(Sample(i).at(64)[0].permute(1, 2, 0).numpy(), Sample(i).name) for i in SAMPLES]
+    samples = [sample(row) for row in SAMPLES]
     gallery = gr.Gallery(
-        values,
+        [(each.squares[64], each.name) for each in samples],
         label="Pick a picture",
         columns=6,
         height="auto",
@@ -112,94 +127,30 @@ def _pictures() -> tuple[Any, Any, Any]:
         interactive=False,
         elem_id="samples",
     )
-    file = gr.File(label=f"or drop your own, up to {MOST_BYTES // 10**6} MB", height=150, elem_id="upload")
-    told = gr.HTML(elem_id="told")
-    return gallery, file, told
+    file = gr.File(label=f"or drop your own, up to {MAX_BYTES // 10**6} MB", height=150, elem_id="upload")
+    return gallery, file, gr.HTML(elem_id="told")
 
 
-def _choices(models: Models) -> list[Any]:
-    """The controls, in the order of :meth:`Desk.show`."""
-    start, default = EPS["linf"][1], Setup()
-    weights = gr.Dropdown(list(models.names), value=models.names[0], label="Weights", filterable=False)
-    network = gr.Dropdown(
-        list(models.networks), value=models.networks[0], label="Network that is attacked", filterable=False
-    )
-    judge = gr.Dropdown(list(models.networks), value=default.judge, label="Judge", filterable=False)
-    size = gr.Radio(list(SIZES), value=default.size, label="Pixels: height and width of the picture")
-    eps = gr.Slider(0, EPS["linf"][0], value=start, step=0.01, label="eps: how far delta may go")
-    norm = gr.Radio(["linf", "l2"], value=default.norm, label="Norm of delta that eps bounds")
-    steps = gr.Slider(1, MOST_STEPS, value=default.steps, step=1, label="Steps")
-    scale = gr.Radio(
-        [("latent: its spread over images", "latent"), ("posterior: its own uncertainty", "posterior")],
-        value=default.scale,
-        label="Scale: the unit of eps",
-    )
-    gain = gr.Slider(0, 5, value=0, step=0.1, label="Target gain of the loss (0: all that eps allows)")
-    guard = gr.Slider(0, 1, value=0, step=0.01, label="Guard: likeness that the judge has to see (0: none)")
-    return [weights, network, judge, size, eps, norm, steps, scale, gain, guard]
+def _choices(models: Models, eps: Any) -> list[Any]:
+    """The controls, in the order of ``show``."""
+    networks, first = list(models.networks), next(iter(models.networks))
+    size = gr.Radio(list(SIZES), value=SIZES[0], label="Height and width of the picture in pixels")
+    with gr.Accordion("More settings", open=False):
+        weights = gr.Dropdown(list(models.weights), label="Weights of the autoencoder", filterable=False)
+        network = gr.Dropdown(networks, value=first, label="Network that is attacked", filterable=False)
+        reference = gr.Dropdown(networks, value="cifar10-reference", label="Reference model", filterable=False)
+        steps = gr.Slider(1, MAX_STEPS, value=1, step=1, label="Steps")
+    return [size, weights, network, reference, eps, steps]
 
 
-def _eps_for(norm: str) -> Any:
-    """The slider of eps for a norm: a vector of 512 numbers is long before one of them is large."""
-    most, start = EPS[norm]
-    return gr.update(maximum=most, value=start, step=most / 100)
+def _pick(event: gr.SelectData) -> tuple[Picture, str]:
+    return sample(SAMPLES[event.index]), ""
 
 
-class Desk:
-    """Answers the page's events. Of visitors it remembers their latest picture alone, until they leave."""
-
-    def __init__(self, models: Models) -> None:
-        self.models, self.uploads = models, Uploads()
-
-    def show(
-        self,
-        sample: int | None,
-        weights: str,
-        network: str,
-        judge: str,
-        size: int,
-        eps: float,
-        norm: str,
-        steps: int,
-        scale: str,
-        gain: float,
-        guard: float,
-        request: gr.Request | None = None,
-    ) -> tuple[str, str]:
-        """The view as HTML, and the Python that makes it; of an error, what it is."""
-        try:
-            picture = self._picture(sample, request)
-            setup = Setup(
-                weights, network, judge, int(size), float(eps), norm, steps, scale, gain or None, guard or None
-            )
-            result = make_view(picture.at(setup.size), setup, self.models)
-            return result_html(result, picture.name), code_of(picture, setup, self.models)
-        except Exception as error:  # whatever it is, the page says it
-            return error_html(said(error)), ""
-
-    def _picture(self, sample: int | None, request: gr.Request | None) -> Sample | Upload:
-        if sample is None:
-            return self.uploads.of(_visitor(request))
-        return Sample(SAMPLES[SAMPLES.index(sample)])
-
-    def pick(self, event: gr.SelectData) -> tuple[int, str]:
-        """One of the bundled pictures was chosen."""
-        return SAMPLES[event.index], ""
-
-    def read(self, file: str, request: gr.Request) -> tuple[Any, None, str]:
-        """A picture was uploaded: read it, and have the field empty for the next one."""
-        try:
-            upload = read_upload(Path(file))
-        except Exception as error:  # the picture before stays
-            return gr.skip(), None, error_html(said(error))
-        self.uploads.keep(_visitor(request), upload)
-        return None, None, note_html(f"Your picture: {upload.name}")
-
-    def leave(self, request: gr.Request) -> None:
-        """A visitor closed the page."""
-        self.uploads.forget(_visitor(request))
-
-
-def _visitor(request: gr.Request | None) -> str:
-    """A visitor is a page that is open in a browser."""
-    return str(request.session_hash) if request is not None else ""
+def _read(file: str) -> tuple[Any, None, str, Any]:
+    """Read an uploaded picture, show it large, and empty the field for the next one."""
+    try:
+        picture = read(Path(file))
+    except Exception as error:  # the picture before stays
+        return gr.skip(), None, message_html(describe(error)), gr.skip()
+    return picture, None, message_html(f"Your picture: {picture.name}", "status"), SIZES[-1]

@@ -1,153 +1,175 @@
-"""One view of one picture, with all that a page shows of it: the app without its page."""
+"""One view of one picture, with everything the page shows of it. It does not need gradio."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from .. import objectives
-from ..guard import Guard
-from ..guard import frozen as judging
 from ..measure.models import ModelError, named
+from ..sample import CLASSES, LABELS, cifar10_sample
 from ..transforms import IDAATransform
 from .models import Models
-from .pictures import SIZES
 
-MOST_STEPS = 20
-TOP = 3
-"""Classes that are shown of the picture, and of its view."""
-FIXED: dict[str, Any] = {"start": "zero", "mean": None, "std": None, "p": 1.0, "clip": None}
-"""Of settings that the page does not offer and that weights may come with: pictures are in [0, 1] here."""
+SIZES = (32, 64, 128, 224)
+"""Height and width that a picture is shown and changed at."""
+SAMPLES = (1, 3, 6, 25, 0, 22, 12, 4, 13, 11, 8, 16)
+"""Rows of :func:`~idaa_transforms.sample.cifar10_sample` to choose from; each class is among them."""
+MAX_PIXELS = 16_000_000
+CONFIDENT = 0.9
+"""For a picture that may be of no class the networks know, answers are shown where both are at least this sure. At 0.9
+the package's own answer for 3 % of flowers, and for 28 % of CIFAR-10 test images."""
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What can be chosen; see :class:`~idaa_transforms.core.settings.Settings`.
+class Picture(NamedTuple):
+    """A picture: the square in its middle at each of :data:`SIZES`, and nothing else of it."""
 
-    Args:
-        weights, network, judge: by name; the network is attacked, and the judge says what is to be seen.
-        size: height and width of the picture.
-        guard: the least cosine between the judge's scores of picture and view; None for no guard.
+    name: str
+    squares: dict[int, Image.Image]
+    code: tuple[str, str]
+    """The imports and the line that make the same PIL image, called ``image``."""
+    is_sample: bool = False
+
+    def at(self, size: int) -> Tensor:
+        """Float (1, 3, size, size) in [0, 1]."""
+        return pil_to_tensor(self.squares[size])[None] / 255
+
+
+def sample(row: int) -> Picture:
+    """A CIFAR-10 test image that comes with the package."""
+    image = to_pil_image(cifar10_sample()[0][row])
+    imports = f"from torchvision.transforms.v2.functional import to_pil_image\nfrom {cifar10_sample.__module__} import "
+    code = (f"{imports}cifar10_sample", f"image = to_pil_image(cifar10_sample()[0][{row}])")
+    return Picture(CLASSES[LABELS[row]], _squares(image), code, is_sample=True)
+
+
+def read(file: Path) -> Picture:
+    """The picture in ``file``.
+
+    Raises:
+        ValueError: it is no picture, damaged, or too large; one line that names the file, without its folder.
     """
-
-    weights: str = "cifar10-vae"
-    network: str = "cifar10-classifier"
-    judge: str = "cifar10-reference"
-    size: int = 32
-    eps: float = 0.1
-    norm: str = "linf"
-    steps: int = 1
-    scale: str = "latent"
-    target_gain: float | None = None
-    guard: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise ValueError(f"size={self.size!r} is not one of {SIZES}")
-        if self.steps > MOST_STEPS:
-            raise ValueError(f"steps={self.steps!r} are more than the {MOST_STEPS} that the app takes")
-
-    def options(self, saved: dict[str, Any]) -> dict[str, Any]:
-        """Settings of the transform but for the guard: eps, what is not as the package has it, and what would not be
-        as chosen since ``saved`` with the weights is something else."""
-        chosen = {name: getattr(self, name) for name in ("eps", "norm", "steps", "scale", "target_gain")} | FIXED
-        return {n: v for n, v in chosen.items() if n == "eps" or v != saved.get(n, getattr(IDAATransform, n, None))}
+    try:
+        with Image.open(file) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(
+                    f"is {image.width:,} x {image.height:,} pixels; scale it down to {MAX_PIXELS:,} pixels"
+                )
+            squares = _squares(ImageOps.exif_transpose(image).convert("RGB"))
+    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{file.name}: {str(error).replace(str(file), 'the file')}") from None
+    line = f"image = ImageOps.exif_transpose(Image.open({file.name!r})).convert('RGB')"
+    return Picture(file.name, squares, ("from PIL import Image", line))
 
 
-class Opinion(NamedTuple):
-    """What a network says: the probability of classes, by name, in picture and view; the likeliest of both."""
+def _squares(image: Image.Image) -> dict[int, Image.Image]:
+    return {size: ImageOps.fit(image, (size, size)) for size in SIZES}
+
+
+class Prediction(NamedTuple):
+    """What a network sees in a picture and in its view: the probabilities of its classes, by name."""
 
     network: str
     before: dict[str, float]
     after: dict[str, float]
 
 
-class Result(NamedTuple):
-    """One view and what led to it, images (3, H, W)."""
+class View(NamedTuple):
+    """One view and what it is made of; images are (3, H, W)."""
 
     x: Tensor
     reconstruction: Tensor  # G(x)
     residual: Tensor  # R(x)
     view: Tensor
-    change: Tensor  # |x' - x|, mean over the channels, (H, W)
     loss_before: float
     loss_after: float
-    opinions: tuple[Opinion, ...]  # of the judge and, where it is another, of the network
-    notes: tuple[str, ...]  # what one may not expect
+    reference: Prediction
+    network: Prediction
     seconds: float
 
 
-def make_view(x: Tensor, setup: Setup, models: Models) -> Result:
-    """A view of ``x`` (1, 3, H, W) in [0, 1] that raises the network's cross-entropy with the class that it sees in x.
+def make_view(x: Tensor, models: Models, weights: str, network: str, reference: str, eps: float, steps: int) -> View:
+    """A view of ``x`` (1, 3, H, W) in [0, 1] that raises the cross-entropy of ``network`` with the class it sees in x.
 
     Args:
-        models: what ``setup`` names; one view at a time is made with them, whoever asks.
+        weights, network, reference: names in ``models``. The reference model is not attacked.
 
     Raises:
-        ValueError, OSError, ImportError: settings that do not go together, weights or networks that cannot be used.
+        ValueError: settings that do not go together, or a network that cannot be used.
     """
-    autoencoder, saved = models.weights(setup.weights)
-    network, judge = models.network(setup.network), models.network(setup.judge)
-    with models.lock:
-        started = time.perf_counter()
-        guard = None if setup.guard is None else Guard(judge, setup.guard)
-        aug = IDAATransform(autoencoder, **(saved | setup.options(saved) | {"guard": guard}))
-        labels = _scores(setup.network, network, x).argmax(1)
-        with named(f"the network {setup.network}", x):
-            loss_fn = objectives.supervised(network, labels)
-            found = aug.explain(x, loss_fn=loss_fn)
-        seconds = time.perf_counter() - started
-        pair = torch.cat([x, found.views])
-        names = dict.fromkeys((setup.judge, setup.network))
-        opinions = tuple(_opinion(name, models, _scores(name, models.network(name), pair)) for name in names)
-    return Result(
+    started = time.perf_counter()
+    autoencoder, saved = models.weights[weights]
+    aug = IDAATransform(autoencoder, **saved | _options(saved, eps, steps))
+    labels = _scores(models, network, x).argmax(1)
+    with named(f"the network {network}", x):
+        found = aug.explain(x, loss_fn=objectives.supervised(models.networks[network], labels))
+    seconds = time.perf_counter() - started
+    pair = torch.cat([x, found.views])
+    return View(
         x[0],
         found.reconstruction[0],
         found.residual[0],
         found.views[0],
-        (found.views - x)[0].abs().mean(0),
         found.loss_before.item(),
         found.loss_after.item(),
-        opinions,
-        tuple(_notes(aug.stats(), (setup.network, setup.judge), models)),
+        _predict(models, reference, pair),
+        _predict(models, network, pair),
         seconds,
     )
 
 
-def _scores(name: str, network: Any, images: Tensor) -> Tensor:
-    with judging(network) as judge, named(f"the network {name}", images):
-        scores = judge(images)
-    shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images) or scores.shape[1] < 2:
+def _options(saved: dict[str, Any], eps: float, steps: int) -> dict[str, Any]:
+    """What the page says, and what pictures in [0, 1] need where it was saved otherwise."""
+    plain = {"p": 1.0, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    chosen = {"steps": steps} if steps != saved.get("steps", 1) else {}
+    return {"eps": eps, **chosen, **{name: value for name, value in plain.items() if name in saved}}
+
+
+def _scores(models: Models, name: str, images: Tensor) -> Tensor:
+    with torch.no_grad(), named(f"the network {name}", images):
+        scores = models.networks[name](images)
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(images):
+        shape = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         raise ModelError(f"the network {name} gave {shape} for {len(images)} images; it must give scores (B, classes)")
-    if not scores.isfinite().all():
-        raise ModelError(f"the network {name} gave NaN or infinity; check its weights, and the range that it takes")
     return scores
 
 
-def _opinion(name: str, models: Models, scores: Tensor) -> Opinion:
-    classes = models.classes(name, scores.shape[1])
-    shares = scores.float().softmax(1)
-    top = dict.fromkeys(shares.topk(min(TOP, len(classes))).indices.flatten().tolist())
-    before, after = ({classes[i]: row[i].item() for i in top} for row in shares)
-    return Opinion(name, before, after)
+def _predict(models: Models, name: str, pair: Tensor) -> Prediction:
+    shares = _scores(models, name, pair).float().softmax(1)
+    classes = models.classes(name, shares.shape[1])
+    before, after = (dict(zip(classes, row.tolist(), strict=True)) for row in shares)
+    return Prediction(name, before, after)
 
 
-def _notes(counts: dict[str, int], names: Sequence[str], models: Models) -> list[str]:
-    notes = [
-        f"{name} is not trained: no pretrained weights of it are on this machine. What it says means nothing."
-        for name in dict.fromkeys(names)
-        if not models.is_trained(name)
-    ]
-    if counts["unchanged"]:
-        notes.append("The network's loss has no slope at this picture, so the view is the picture itself.")
-    if counts.get("weakened"):
-        notes.append("The judge did not know the first view again, so the guard made its step smaller.")
-    if counts.get("refused"):
-        notes.append("The judge knew none of the weaker views again, so the guard gave the picture back as it was.")
-    return notes
+def code_of(
+    picture: Picture, size: int, models: Models, weights: str, network: str, reference: str, eps: float, steps: int
+) -> str:
+    """A script that makes the same view, to run in the folder of the picture; ``found.views`` is the view."""
+    options = "".join(f", {name}={value!r}" for name, value in _options(models.weights[weights][1], eps, steps).items())
+    lines: Sequence[str] = (
+        "from PIL import ImageOps",
+        "from torchvision.transforms.v2.functional import pil_to_tensor",
+        picture.code[0],
+        "from idaa_transforms import IDAATransform, objectives",
+        "from idaa_transforms.measure import load_model",
+        "",
+        picture.code[1],
+        f"x = pil_to_tensor(ImageOps.fit(image, ({size}, {size})))[None] / 255",
+        f"network = load_model({network!r}, logits=True)",
+        f"reference = load_model({reference!r}, logits=True)  # it is not attacked",
+        f"aug = IDAATransform.from_pretrained({weights!r}{options})",
+        "",
+        "labels = network(x).argmax(1)  # what the network sees in x",
+        "found = aug.explain(x, loss_fn=objectives.supervised(network, labels))",
+        'print(f"loss {found.loss_before.item():.4f}, of the view {found.loss_after.item():.4f}")',
+        "print(reference(x).softmax(1), reference(found.views).softmax(1))",
+        "",
+    )
+    return "\n".join(lines)

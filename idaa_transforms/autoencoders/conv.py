@@ -91,7 +91,7 @@ class ConvVAE(nn.Module):
         bottleneck_norm: a further batch norm on both sides of the bottleneck. Default: for five stages and more, as
             in the paper's 224x224 network.
         mean, std: per-channel statistics that normalise [0, 1] images, or signals in their own units, into this
-            network's range. Default: CIFAR-10's for three channels; other numbers of channels need their own.
+            network's range. Default: CIFAR-10's for three channels, and 0 and 1 for any other number.
         latent_scale: the unit of ``eps``, in the latent's own numbers. The prior is N(0, I), hence 1.0.
         beta: weight of the KL term in the standard form ``|x - D(z)|^2 / 2 + beta * KL``, see :meth:`objective`.
     """
@@ -106,8 +106,8 @@ class ConvVAE(nn.Module):
         depth: int | None = None,
         spatial: bool = False,
         bottleneck_norm: bool | None = None,
-        mean: Sequence[float] = CIFAR_STATISTICS[0],
-        std: Sequence[float] = CIFAR_STATISTICS[1],
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         latent_scale: float = 1.0,
         beta: float = 0.1,
     ) -> None:
@@ -119,12 +119,18 @@ class ConvVAE(nn.Module):
         if depth is None:
             halvings = (width & -width).bit_length()  # as long as a whole number of channels is left
             depth = max(1, min(round(math.log2(min(size) / 8)), halvings))
-        if min(size) < 2**depth:
-            raise ValueError(f"image_size={image_size!r} does not fit {depth} halvings; use a smaller depth")
+        if not 1 <= depth <= math.log2(min(size)):
+            raise ValueError(f"image_size={image_size!r} does not fit {depth} halvings; use another depth")
         if width % 2 ** (depth - 1):
             raise ValueError(f"width={width} cannot be halved {depth - 1} times; use a multiple of {2 ** (depth - 1)}")
+        if mean is None:
+            mean = CIFAR_STATISTICS[0] if channels == 3 else [0.0] * channels
+        if std is None:
+            std = CIFAR_STATISTICS[1] if channels == 3 else [1.0] * channels
         if not len(mean) == len(std) == channels:
             raise ValueError(f"mean={tuple(mean)} and std={tuple(std)} need one number for each of {channels} channels")
+        if not min(latent_scale, *std) > 0:
+            raise ValueError(f"latent_scale={latent_scale} and std={tuple(std)} must be above 0")
         self.image_size, self.latent_dim, self.channels = size, latent_dim, channels
         self.width, self.depth, self.spatial = width, depth, bool(spatial)
         self.bottleneck_norm = depth >= 5 if bottleneck_norm is None else bottleneck_norm

@@ -24,6 +24,14 @@ FORMS = (
 PICKLED = ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin")
 
 
+def pickled(name: str) -> str:
+    """Why the file ``name`` is not read, and what to do."""
+    return (
+        f"has its weights as a pickle only ({name}), which can run code and is not read here; save them as "
+        "safetensors: diffusers' from_pretrained, then save_pretrained"
+    )
+
+
 class DiffusersAutoencoder(nn.Module):
     """One of diffusers' autoencoders (:data:`CLASSES`) for the transforms.
 
@@ -95,12 +103,9 @@ def stored(folder: Path) -> tuple[list[str], str | None]:
             if missing := [n for n in names if not (folder / n).is_file()]:
                 raise ValueError(f"{folder} has no {missing[0]}, which {name} names; download it again")
             return names, variant
-    if pickled := next((name for name in PICKLED if (folder / name).is_file()), None):
-        raise ValueError(
-            f"{folder} has its weights as a pickle only ({pickled}), which can run code and is not read here; save "
-            "them as safetensors: diffusers' from_pretrained, then save_pretrained"
-        )
-    raise ValueError(f"{folder} has none of {[name for name, _ in FORMS]}")
+    if name := next((name for name in PICKLED if (folder / name).is_file()), ""):
+        raise ValueError(f"{folder} {pickled(name)}")
+    raise ValueError(f"{folder} has none of {', '.join(name for name, _ in FORMS)}")
 
 
 def load_diffusers(folder: Path, name: str) -> DiffusersAutoencoder:

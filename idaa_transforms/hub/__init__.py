@@ -3,6 +3,6 @@
 from .folder import WeightsError, save
 from .publish import push
 from .registry import PRETRAINED, find, list_pretrained, load
-from .remote import Where
+from .remote import HubOptions
 
-__all__ = ["PRETRAINED", "WeightsError", "Where", "find", "list_pretrained", "load", "push", "save"]
+__all__ = ["PRETRAINED", "HubOptions", "WeightsError", "find", "list_pretrained", "load", "push", "save"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import reprlib
 from pathlib import Path
@@ -36,12 +37,19 @@ class WeightsError(OSError):
 def save(
     autoencoder: ConvVAE, folder: str | os.PathLike[str], settings: dict[str, Any], dtype: torch.dtype | None = None
 ) -> Path:
-    """Write ``autoencoder`` and the transform's ``settings`` to ``folder``, weights as ``dtype`` if one is given."""
+    """Write ``autoencoder`` and the transform's ``settings`` to ``folder``, weights as ``dtype`` if one is given.
+
+    Raises:
+        TypeError: it is no :class:`.ConvVAE`.
+        ValueError: ``folder`` is empty text.
+    """
     from safetensors.torch import save as serialise
 
     if type(autoencoder).__name__ not in AUTOENCODERS:
         raise TypeError(f"only {sorted(AUTOENCODERS)} can be saved, not a {type(autoencoder).__name__}")
-    folder = Path(folder)
+    if not os.fspath(folder):
+        raise ValueError("the folder to save to is empty text; use '.' for the working folder")
+    folder = Path(folder).expanduser()
     state = {
         key: (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
         for key, value in autoencoder.state_dict().items()
@@ -64,19 +72,20 @@ def recommend(folder: Path, settings: dict[str, Any], reason: dict[str, Any]) ->
 
     What images are normalised by is the folder's own: it was measured on images in [0, 1], with the same views.
     """
-    kept = read_settings(folder, read_config(folder / CONFIG))
+    config = read_config(folder / CONFIG)
+    kept = read_settings(folder, config)
     settings = {name: kept[name] for name in ("mean", "std") if name in kept} | settings
     new = {"transform": settings, "calibration": reason}
-    if "_class_name" in read_config(folder / CONFIG):
+    if "_class_name" in config:
         write_json(folder / SETTINGS, {"format_version": FORMAT_VERSION, **new})
     else:
-        write_json(folder / CONFIG, read_json(folder / CONFIG) | new)
+        write_json(folder / CONFIG, config | new)
 
 
 def read_json(file: Path) -> dict[str, Any]:
     """The object in ``file``."""
     try:
-        content = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"), parse_float=_finite, parse_constant=_finite)
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__} instead of an object")
     except FileNotFoundError as error:
@@ -88,21 +97,26 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no usable number")
+    return value
+
+
 def pipeline_hint(folder: Path) -> str:
     """What to say of a folder that holds a whole pipeline of diffusers; empty for any other."""
     try:
         parts = json.loads((folder / PIPELINE).read_text("utf-8"))
-        names = [name for name, kind in parts.items() if isinstance(kind, list) and "diffusers" in kind]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return ""
-    name = next((name for name in names if name in ("vae", "vqvae", "movq")), "vae")
+    name = next((name for name in ("vqvae", "movq") if name in parts), "vae")
     return f': this is a whole pipeline of diffusers; take its autoencoder: subfolder="{name}" (--subfolder {name})'
 
 
 def read_config(file: Path) -> dict[str, Any]:
     """The config in ``file``; one of diffusers' (with a ``_class_name``) as it is."""
     config = read_json(file)
-    if "_class_name" in config:  # of diffusers
+    if "_class_name" in config:
         return config
     try:
         version, name = config["format_version"], config["autoencoder"]["class"]
@@ -134,18 +148,9 @@ def read_settings(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise WeightsError(f"{file} has {reprlib.repr(settings)} under 'transform', not settings by name; remove it")
     try:
-        _check_numbers(settings)
         return check_settings({name: value for name, value in settings.items() if name != "guard"})
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{file} has settings that cannot be used: {str(error)[:300]}") from error
-
-
-def _check_numbers(value: Any) -> None:
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            _check_numbers(item)
-    elif isinstance(value, int | float) and not abs(value) < 1e9:
-        raise ValueError(f"{str(value)[:20]} is no usable number")
 
 
 def build(config: dict[str, Any], file: Path) -> torch.nn.Module:
@@ -157,21 +162,29 @@ def build(config: dict[str, Any], file: Path) -> torch.nn.Module:
     arguments = dict(config["autoencoder"])
     kind = getattr(autoencoders, arguments.pop("class"))  # one of AUTOENCODERS
     try:
-        _check_numbers(arguments)
-        if not 0 <= (arguments.get("depth") or 0) <= 32:
-            raise ValueError(f"depth={arguments['depth']}")
         with torch.device("meta"):  # no memory and no random numbers for weights that are read next
-            autoencoder = kind(**arguments)
-        if not min(autoencoder.latent_scale, *autoencoder.std) > 0:
-            raise ValueError("latent_scale and std must be above 0")
+            return kind(**arguments)
     except Exception as error:  # whatever numbers and types somebody may have written there
         reason = str(error).partition("\n")[0][:300]
         raise WeightsError(f"{file} does not describe a {kind.__name__}: {reason}") from error
-    return autoencoder
+
+
+def fill(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
+    """Make the tensors of ``state`` the parameters, frozen, and the buffers of ``module``.
+
+    They are written where torch keeps them, since accelerate's ``init_empty_weights`` empties what is registered.
+    """
+    for key, value in state.items():
+        prefix, _, name = key.rpartition(".")
+        part = module.get_submodule(prefix)
+        if name in part._parameters:
+            part._parameters[name] = torch.nn.Parameter(value, requires_grad=False)
+        else:
+            part._buffers[name] = value
 
 
 def read_weights(file: Path, expected: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of ``file``, floats as float32, after a look at whether they are the ``expected`` ones."""
+    """The tensors of ``file``, floats as float32, if they have the names, shapes and kinds of ``expected``."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -188,9 +201,8 @@ def read_weights(file: Path, expected: dict[str, torch.Tensor]) -> dict[str, tor
         like = expected[key]
         if value.shape != like.shape or value.is_floating_point() != like.is_floating_point():
             raise WeightsError(
-                f"{file} does not fit its config: {key} has shape {tuple(value.shape)} instead of "
-                f"{tuple(like.shape)}"
-                + ("" if value.shape != like.shape else f", and type {value.dtype} instead of {like.dtype}")
+                f"{file} does not fit its config: {key} has shape {tuple(value.shape)} and type {value.dtype} instead "
+                f"of {tuple(like.shape)} and {like.dtype}"
             )
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
@@ -203,14 +215,10 @@ def _some(keys: list[str]) -> str:
 def check_hash(file: Path, *expected: str | None) -> None:
     """Raise unless ``file`` has each sha256 of ``expected`` that is not None."""
     wanted = {digest for digest in expected if digest is not None}
-    found = _sha256(file) if wanted else ""
+    with file.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest() if wanted else ""
     for digest in wanted - {found}:
         raise WeightsError(
             f"{file} has sha256 {found[:12]}..., not {digest[:12]}... as it should: it is damaged or not what was "
             "saved; download it again, or reinstall the package"
         )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

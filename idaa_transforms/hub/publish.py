@@ -14,7 +14,7 @@ CARD = ("README.md", "samples.png")
 def push(folder: str | os.PathLike[str], repository: str, *, private: bool = False, token: str | None = None) -> str:
     """Upload a folder of weights to ``org/name`` on the Hub, which is made if need be; returns the commit's address.
 
-    Loads it first, so that nothing is published that would not load. All files are one commit. Where that fails, a
+    The folder is loaded first, so nothing is published that would not load. All files are one commit. If that fails, a
     repository that was made for it is removed again.
 
     Raises:
@@ -24,7 +24,7 @@ def push(folder: str | os.PathLike[str], repository: str, *, private: bool = Fal
 
     from ..autoencoders.diffusers import stored
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     load(folder)
     weights = [WEIGHTS] if (folder / WEIGHTS).is_file() else stored(folder)[0]
     files = [folder / name for name in (CONFIG, SETTINGS, *weights, *CARD)]
@@ -36,7 +36,7 @@ def push(folder: str | os.PathLike[str], repository: str, *, private: bool = Fal
             api.create_repo(repository, private=private)
             made = True
         except errors.HfHubHTTPError as error:
-            if error.response is None or error.response.status_code != 409:  # it is there already
+            if error.response is None or error.response.status_code != 409:  # 409: it exists already
                 raise
         commit = api.create_commit(repository, operations, commit_message="Upload weights with idaa_transforms")
     except (Exception, KeyboardInterrupt) as error:  # the client passes on whatever its HTTP library raises
@@ -44,7 +44,7 @@ def push(folder: str | os.PathLike[str], repository: str, *, private: bool = Fal
             try:
                 api.delete_repo(repository, missing_ok=True)
             except Exception:
-                left = f" The repository was made, and is left there empty: delete {repository} on its page."
+                left = f" The new repository could not be removed again and is empty: delete {repository} on its page."
         if isinstance(error, KeyboardInterrupt):
             raise
         refused = isinstance(error, errors.HfHubHTTPError | errors.LocalTokenNotFoundError)

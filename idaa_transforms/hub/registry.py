@@ -7,21 +7,18 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
-from .folder import CONFIG, WEIGHTS, WeightsError, build, check_hash, read_config, read_settings, read_weights
-from .remote import ANYWHERE, Where, download
+from .folder import CONFIG, WEIGHTS, WeightsError, build, check_hash, fill, read_config, read_settings, read_weights
+from .remote import HubOptions, download
 
 
 class Pretrained(NamedTuple):
-    """Weights that belong to this release. The narrow ones are in the package; the others in weights/ of a checkout or,
-    once they are published, at one commit of a repository on the Hub."""
+    """Weights that come with this release."""
 
     data: str
     sha256: str
-    terms: str  # what the terms of the training images allow; the weights themselves are Apache-2.0 where these do
-    repository: str | None = None
-    revision: str | None = None  # a commit, 40 hexadecimal digits
+    terms: str  # of the training images; the weights themselves are Apache-2.0 where these allow it
 
 
 OF_CIFAR = "none stated with the images (Krizhevsky, 2009)"
@@ -38,33 +35,30 @@ PRETRAINED = {
     "cifar10-vae-small": Pretrained(
         "CIFAR-10", "5486e327d33c73df0bdad2935ad0d6a963166d4a29d775ff9d8e5366ca5c637a", OF_CIFAR
     ),
-    "cifar100-vae": Pretrained(
-        "CIFAR-100", "46a12d5c0e808cc0faf5c4345eeb666f1b5b9578532b20ff52c558b262607edf", OF_CIFAR
-    ),
-    "tiny-imagenet-vae": Pretrained(
-        "Tiny ImageNet",
-        "8aac7b6e1aa2aa6193b7d527a16adddbbeac918c547425aebdda717f9f9fcf40",
-        "ImageNet's: research only",
-    ),
 }
+RECOMMENDED = "natural-vae"
+"""The weights to try first."""
+_PACKAGE = Path(__file__).parents[1]
 
 
-def load(name: str | os.PathLike[str], where: Where = ANYWHERE) -> tuple[Any, dict[str, Any]]:
-    """The autoencoder called ``name``, in float32 and eval mode, and the settings of the transform saved with it.
+def load(name: str | os.PathLike[str], **options: Unpack[HubOptions]) -> tuple[Any, dict[str, Any]]:
+    """The autoencoder called ``name``, frozen, in float32 and eval mode, and the transform's settings saved with it.
+
+    Its weights are real also under ``torch.device("meta")`` and accelerate's ``init_empty_weights()``.
 
     Args:
         name: one of ``PRETRAINED`` (these come first), a folder, or ``org/repository`` on the Hub; a ``Path`` is
-            always a folder. The latter two may also hold an autoencoder of diffusers, with ``subfolder="vae"`` for
-            that of a pipeline.
-        where: revision and so on, for the Hub; ``subfolder`` for folders too.
+            always a folder. Folders and repositories may also hold an autoencoder of diffusers, with
+            ``subfolder="vae"`` for that of a pipeline.
+        options: ``revision`` and so on, for the Hub; ``subfolder`` for folders too.
 
     Raises:
         WeightsError: with what is wrong and what to do about it.
     """
     import torch
 
-    with torch.device("cpu"):  # whatever device is the default here: weights are read from a file
-        return _load(name, find(name, where))
+    with torch.device("cpu"):  # whatever device is the default: weights are read from a file
+        return _load(name, find(name, **options))
 
 
 def _load(name: str | os.PathLike[str], folder: Path) -> tuple[Any, dict[str, Any]]:
@@ -85,34 +79,29 @@ def _load(name: str | os.PathLike[str], folder: Path) -> tuple[Any, dict[str, An
     shipped = PRETRAINED[name].sha256 if isinstance(name, str) and name in PRETRAINED else None
     check_hash(weights, config.get("weights_sha256"), shipped)
     autoencoder = build(config, folder / CONFIG)
-    autoencoder.load_state_dict(read_weights(weights, autoencoder.state_dict()), assign=True)
+    fill(autoencoder, read_weights(weights, autoencoder.state_dict()))
     return autoencoder.eval(), settings
 
 
 def list_pretrained() -> list[dict[str, Any]]:
-    """What belongs to this release, one dict a name: name, data, image_size, latent_dim, beta, parameters (of the
-    network), terms (of the training images), megabytes (of the file), source (the package, the checkout, or
-    repository and commit)."""
-    found = []
+    """The weights of this release, one dict each: name, data, image_size, latent_dim, beta, parameters (of the
+    network), terms (of the training images), megabytes (of the file), source (the package or the checkout)."""
+    rows = []
     for name, about in PRETRAINED.items():
-        try:
-            folder = find(name, Where(local_files_only=True))
-        except WeightsError as error:
-            found.append({"name": name, "data": about.data, "source": str(error)})
-            continue
+        folder = find(name)
         config = read_config(folder / CONFIG)
-        parameters = _parameters(folder / WEIGHTS)
-        config = config["autoencoder"]
-        shown = {key: config[key] for key in ("image_size", "latent_dim", "beta")}
-        size = round((folder / WEIGHTS).stat().st_size / 1e6, 1)
-        rest: dict[str, Any] = {
-            "parameters": parameters,
-            "terms": about.terms,
-            "megabytes": size,
-            "source": _source(folder, about),
-        }
-        found.append({"name": name, "data": about.data, **shown, **rest})
-    return found
+        rows.append(
+            {
+                "name": name,
+                "data": about.data,
+                **{key: config["autoencoder"][key] for key in ("image_size", "latent_dim", "beta")},
+                "parameters": _parameters(folder / WEIGHTS),
+                "terms": about.terms,
+                "megabytes": round((folder / WEIGHTS).stat().st_size / 1e6, 1),
+                "source": "the package" if folder.is_relative_to(_PACKAGE) else "the checkout",
+            }
+        )
+    return rows
 
 
 def _parameters(file: Path) -> int:
@@ -123,48 +112,34 @@ def _parameters(file: Path) -> int:
     return sum(math.prod(shape) for name, shape in tensors.items() if "running_" not in name and "num_b" not in name)
 
 
-def _source(folder: Path, about: Pretrained) -> str:
-    package = Path(__file__).parents[1]
-    if folder.is_relative_to(package):
-        return "the package"
-    checkout = folder.is_relative_to(package.parent / "weights")
-    return "the checkout" if checkout else f"{about.repository}@{about.revision}"
-
-
-def find(name: str | os.PathLike[str], where: Where = ANYWHERE) -> Path:
-    """The folder that holds ``name``, downloaded where it has to be. A ``Path`` is a folder, whatever it is called."""
+def find(name: str | os.PathLike[str], **options: Unpack[HubOptions]) -> Path:
+    """The folder that holds ``name``, downloaded if need be. A ``Path`` is a folder, whatever it is called."""
     text = os.fspath(name)
     if isinstance(name, str) and text in PRETRAINED:
-        return _find_pretrained(text, where)
+        return installed(text)
     folder = Path(text).expanduser()
-    if folder.is_dir():
-        return folder / (where.subfolder or "")
+    if text and folder.is_dir():
+        return folder / (options.get("subfolder") or "")
     if isinstance(name, os.PathLike) or text.startswith((".", "/", "~")) or text.count("/") > 1:
-        raise WeightsError(f"there is no folder {text!r}; what else is there to load: {_known()}")
+        raise WeightsError(f"there is no folder {text!r}. {_available()}")
     if "/" not in text:
         close = difflib.get_close_matches(text, PRETRAINED, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise WeightsError(f"unknown name {text!r}; {hint}There is: {_known()}")
-    return download(text, where, _known())
+        hint = f"; did you mean {close[0]!r}?" if close else "."
+        raise WeightsError(f"unknown name {text!r}{hint} {_available()}")
+    return download(text, _available(), **options)
 
 
-def installed(name: str) -> Path | None:
-    """The folder ``name`` of weights/ in the package or, in a checkout, beside it; None where it has no weights."""
-    package = Path(__file__).parents[1]
-    folders = (package / "weights" / name, package.parent / "weights" / name)
-    return next((folder for folder in folders if (folder / WEIGHTS).is_file()), None)
+def installed(name: str) -> Path:
+    """The folder ``name`` of weights/, in the package or, in a checkout, beside it.
+
+    Raises:
+        WeightsError: it has no weights.
+    """
+    for folder in (_PACKAGE / "weights" / name, _PACKAGE.parent / "weights" / name):
+        if (folder / WEIGHTS).is_file():
+            return folder
+    raise WeightsError(f"the weights of {name!r} are not in this installation; install the package again")
 
 
-def _find_pretrained(name: str, where: Where) -> Path:
-    about = PRETRAINED[name]
-    if folder := installed(name):
-        return folder
-    if about.repository is not None:
-        return download(about.repository, where._replace(revision=about.revision), _known())
-    raise WeightsError(
-        f"the weights of {name!r} are not in this installation; they come with a checkout, in weights/{name}"
-    )
-
-
-def _known() -> str:
-    return f"{sorted(PRETRAINED)} (shipped), a folder ('./my-vae'), or a repository on the Hub ('org/name')"
+def _available() -> str:
+    return f"Available weights: {', '.join(PRETRAINED)}; or a folder, or org/name on the Hub."

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..autoencoders.conv import CIFAR_STATISTICS
-from ..hub.folder import CONFIG, WEIGHTS, WeightsError, check_hash, read_json, read_weights
+from ..hub.folder import CONFIG, WEIGHTS, check_hash, fill, read_json, read_weights
 from ..hub.registry import installed
 
 CLASSIFIERS = {  # sha256 of the files
@@ -79,9 +79,7 @@ def load_classifier(name: str, logits: bool = True) -> Classifier:
         WeightsError: its file is missing or damaged.
     """
     folder = installed(name)
-    if folder is None:
-        raise WeightsError(f"the weights of {name!r} are not in this installation; install the package again")
     check_hash(folder / WEIGHTS, CLASSIFIERS[name])
     network = Classifier(**read_json(folder / CONFIG)["classifier"], logits=logits)
-    network.load_state_dict(read_weights(folder / WEIGHTS, network.state_dict()))
+    fill(network, read_weights(folder / WEIGHTS, network.state_dict()))
     return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)

@@ -14,6 +14,7 @@ import time
 import pytest
 import torch
 from conftest import tiny_vae
+from idaa_transforms.util.files import write_whole
 from picture_files import PICTURES, write
 from safetensors.torch import load_file
 from toy_runs import PIXELS, RECIPE, SET, fresh, save_arrays
@@ -25,7 +26,6 @@ from idaa_transforms.training.card import publish
 from idaa_transforms.training.data import Images
 from idaa_transforms.training.run import LOCK, fingerprint, load_checkpoint, own_folder
 from idaa_transforms.training.vae import Recipe, train_vae
-from idaa_transforms.util.files import write_whole
 
 pytestmark = pytest.mark.slow
 

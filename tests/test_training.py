@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from idaa_transforms.util.sample import cifar10_sample
 from picture_files import PICTURES, write
 from safetensors.torch import load_file
 
@@ -22,7 +23,6 @@ from idaa_transforms.training.data import Images
 from idaa_transforms.training.evaluation import evaluate_vae, normalised
 from idaa_transforms.training.run import own_device
 from idaa_transforms.training.vae import Recipe, train_vae
-from idaa_transforms.util.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

@@ -174,6 +174,8 @@ def fill(module: torch.nn.Module, state: dict[str, torch.Tensor]) -> None:
 
     They are written where torch keeps them, since accelerate's ``init_empty_weights`` empties what is registered.
     """
+    import torch
+
     for key, value in state.items():
         prefix, _, name = key.rpartition(".")
         part = module.get_submodule(prefix)

@@ -26,7 +26,7 @@ from benchmarks.harness import RESULTS
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.cli import main as idaa
 from idaa_transforms.core.attack import Explanation
-from idaa_transforms.training.data import load_images
+from idaa_transforms.training.images import load_images
 from idaa_transforms.util.pictures import save_grid
 from idaa_transforms.util.sample import cifar10_sample
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from examples.shared.stream import open_pictures, random_crop
 
 from benchmarks import harness
 from benchmarks.harness import table
-from examples.shared.stream import open_pictures, random_crop
 
 SIZE = 224
 # Of a picture of ImageNet, on average.

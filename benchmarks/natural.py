@@ -22,7 +22,7 @@ from benchmarks import harness, judges
 from benchmarks.high_fidelity import taef2
 from benchmarks.small_vae import at_gain, at_one_eps
 from idaa_transforms import CLAETransform, IDAATransform, hub
-from idaa_transforms.training.data import load_images
+from idaa_transforms.training.images import load_images
 
 GAINS = (0.1, 0.2)
 

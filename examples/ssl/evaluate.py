@@ -20,7 +20,7 @@ from probe import evaluate_stream
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from examples.shared.parallel import average_gradients
 from idaa_transforms import CLAETransform, IDAATransform, untouched
-from idaa_transforms.training.signals import SignalAugmentation
+from idaa_transforms.training.augmentation import SignalAugmentation
 
 
 def backward(

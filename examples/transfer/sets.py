@@ -61,27 +61,26 @@ class Parts:
     test: Part
 
 
-def load(name: str, root: Path, size: int, download: bool, train: int = 0, test: int = 0) -> Parts:
+def load(name: str, root: Path, size: int, train: int = 0, test: int = 0) -> Parts:
     """A set by name.
 
     Args:
         name: one of torchvision's, or NAME of <root>/NAME.npz, any .npz, a folder with train/ and test/ in it, and in
-            these a folder for each class; cifar10, cifar100.
+            these a folder for each class; cifar10, cifar100, or another data set of the Hub, org/name.
         root: where sets are; a folder <root>/NAME is one too.
         size: height and width: pictures are scaled to it by their shorter side, and cropped to the middle.
-        download: whether torchvision may.
         train: keep so many of the training images, drawn at random; 0 for all. ``test`` likewise.
 
     Raises:
         ValueError: it is not there, has fewer than two classes, or cannot be used.
     """
     if name in TORCHVISION:
-        parts = _of_torchvision(TORCHVISION[name], root, size, download)
+        parts = _of_torchvision(TORCHVISION[name], root, size)
     else:
         folder = root / name
         if name in ("birdsnap", "cub200") and not folder.is_dir() and not (root / f"{name}.npz").exists():
             raise ValueError(f"{name} is not in {root}: examples/transfer/README.md says where to get it")
-        images = labelled_images(str(folder) if folder.is_dir() else name, str(root), size, download)
+        images = labelled_images(str(folder) if folder.is_dir() else name, str(root), size)
         parts = Parts(Part(images.train, images.train_labels), None, Part(images.test, images.test_labels))
     parts = Parts(_some(parts.train, train), parts.val, _some(parts.test, test))
     _check(name, parts)
@@ -112,7 +111,7 @@ def _check(name: str, parts: Parts) -> None:
         raise ValueError(f"{name} tests on class {strange[0]}, of which it has no training image; leave it out of both")
 
 
-def _of_torchvision(named: Named, root: Path, size: int, download: bool) -> Parts:
+def _of_torchvision(named: Named, root: Path, size: int) -> Parts:
     change = v2.Compose([v2.RGB(), v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     kind = getattr(datasets, named.kind)
 
@@ -120,7 +119,7 @@ def _of_torchvision(named: Named, root: Path, size: int, download: bool) -> Part
         if split is None:
             return None
         try:
-            pictures = kind(root, split=split, transform=change, download=download)
+            pictures = kind(root, split=split, transform=change, download=True)
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ValueError(

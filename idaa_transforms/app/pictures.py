@@ -9,8 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from ..training.pictures import read_header, read_picture
-from ..training.reading import middle_square
+from ..training.decode import middle_square, read_picture, size_of
 from ..util.sample import CLASSES, LABELS, cifar10_sample
 
 SIZES = (32, 64, 128, 224)
@@ -60,8 +59,7 @@ class Upload(NamedTuple):
         """Imports, and the line that makes x of the file in the working folder."""
         imports = [
             "from pathlib import Path",
-            "from idaa_transforms.training.pictures import read_picture",
-            "from idaa_transforms.training.reading import middle_square",
+            "from idaa_transforms.training.decode import middle_square, read_picture",
         ]
         return imports, f"x = middle_square(read_picture(Path({self.name!r}), channels=3), {size})[None] / 255"
 
@@ -76,7 +74,7 @@ def read_upload(file: Path) -> Upload:
         if (size := file.stat().st_size) > MOST_BYTES:
             most = f"up to {MOST_BYTES // 10**6} are taken"
             raise ValueError(f"{file}: has {size / 1e6:.0f} MB, and {most}; scale it down")
-        height, width = read_header(file).size
+        height, width = size_of(file)
         if height * width > MOST_PIXELS:
             most = f"up to {MOST_PIXELS:,} pixels are taken"
             raise ValueError(f"{file}: is {width:,} x {height:,} pixels, and {most}; scale it down")

@@ -12,9 +12,8 @@ from ..autoencoders import ConvVAE
 from ..autoencoders.conv import authors_beta
 from ..util.files import write_whole
 from ..util.provenance import provenance
-from ..util.sample import cifar10_sample
-from .data import Images
 from .evaluation import evaluate_vae, save_samples, theorem_terms
+from .images import Images
 from .vae import Recipe
 
 STORED = torch.float16
@@ -48,7 +47,7 @@ Data: {data}
 
 Objective: |x - D(z)|^2 / 2 + beta KL(q(z|x) || N(0, I)) in nats an image, on normalised pixels, z drawn from q(z|x),
 with beta = {beta:g} (the authors' kl = {authors_kl:g}). Adam with betas {betas}, learning rate {lr:g} falling linearly
-to 0, {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}; {augmentation}.
+to 0, {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}; {augmentation}.{started}
 
 ## Measured
 
@@ -56,6 +55,7 @@ On {test_images} test images, z the mean of q(z|x), with the weights as stored h
 
 | what | value |
 |---|---|
+| share of the variance of {values_of} that G(x) explains | {explained:.3f} |
 | mean squared error, normalised units | {mse:.4f} |
 {psnr_row}| KL(q(z given x), N(0, I)), an upper bound of I(z; x) | {kl:.0f} nats an image |
 | share of the energy of x in G(x) | {energy_g:.3f} |
@@ -86,15 +86,17 @@ of eps costs depends on the model that is attacked; measure it on your own: `ida
 """
 
 
-_SAMPLES = "![CIFAR-10 test images x, reconstructions G(x) and residuals R(x)](samples.png)\n\n"
+_SAMPLES = "![Test images x, reconstructions G(x) and residuals R(x)](samples.png)\n\n"
 _PSNR = "| PSNR of G(x), mean over images | {psnr:.2f} dB |\n"
 _OF_IMAGES = {
     "of": "{} images",
+    "values_of": "the pixels",
     "units": "in [0, 1]",
     "augmentation": "SimCLR's random augmentation without blur",
 }
 _OF_SIGNALS = {
     "of": "signals of length {}",
+    "values_of": "the signals",
     "units": "in the units of the training data",
     "augmentation": "random windows of at least half of the length, gain and noise",
 }
@@ -130,9 +132,8 @@ def publish(
     stored, _ = hub.load(folder)
     measured = evaluate_vae(stored, images.test) | theorem_terms(stored, images.test)
     pictures = len(vae.image_size) == 2
-    if with_samples := pictures and vae.channels <= 3:
-        # Not of the training data: a card is published, and those pictures may not be.
-        save_samples(stored, cifar10_sample(vae.image_size)[0][:, : vae.channels], folder / "samples.png")
+    if pictures:
+        save_samples(stored, images.test, folder / "samples.png")
     values = vae.config | asdict(recipe) | provenance() | measured | (_OF_IMAGES if pictures else _OF_SIGNALS)
     card = _CARD.format(
         **values,
@@ -145,7 +146,8 @@ def publish(
         precision="bfloat16 autocast" if recipe.bf16 else "float32",
         data=f"{images.name}, {len(images.train):,} images. {about}".strip(),  # type: ignore[arg-type]
         test_images=f"{len(images.test):,}",
-        samples=_SAMPLES if with_samples else "",
+        samples=_SAMPLES if pictures else "",
+        started=f" It started from the weights {recipe.start}." if recipe.start else "",
     )
     write_whole(folder / "README.md", card)
     return measured

@@ -13,7 +13,7 @@ from conftest import tiny_vae
 from idaa_transforms import IDAATransform
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.training.card import publish
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 from idaa_transforms.training.vae import Recipe
 from idaa_transforms.util import precision
 from idaa_transforms.util.precision import has_bfloat16, use_bfloat16

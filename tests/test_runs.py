@@ -22,7 +22,7 @@ from idaa_transforms import IDAATransform, hub
 from idaa_transforms.cli import main
 from idaa_transforms.hub.folder import CONFIG, SETTINGS, WEIGHTS, recommend
 from idaa_transforms.training.card import publish
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 from idaa_transforms.training.run import LOCK, fingerprint, load_checkpoint, own_folder
 from idaa_transforms.training.vae import Recipe, train_vae
 from idaa_transforms.util.files import write_whole

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.autoencoders import ConvVAE, Wrapped
 from idaa_transforms.cli import main
+from idaa_transforms.training.augmentation import SignalAugmentation
 from idaa_transforms.training.card import publish
-from idaa_transforms.training.data import statistics
 from idaa_transforms.training.evaluation import evaluate_vae
-from idaa_transforms.training.signals import SignalAugmentation, load_signals
+from idaa_transforms.training.images import load_signals, statistics
 from idaa_transforms.training.vae import Recipe, train_vae
 
 

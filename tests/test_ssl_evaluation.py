@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from train import load_data
 
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 from idaa_transforms.util.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow

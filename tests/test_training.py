@@ -18,7 +18,7 @@ from examples.shared.runs import set_up
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.cli import main
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 from idaa_transforms.training.evaluation import evaluate_vae, normalised
 from idaa_transforms.training.run import own_device
 from idaa_transforms.training.vae import Recipe, train_vae

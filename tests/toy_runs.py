@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from conftest import tiny_vae
 
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 from idaa_transforms.training.vae import Recipe
 from idaa_transforms.util.sample import cifar10_sample
 

@@ -53,10 +53,10 @@ def size_of(file: Path) -> tuple[int, int]:
 
 
 def to_channels(image: Tensor, channels: int | None) -> Tensor:
-    """An image (C, H, W) of 1 or 3 channels with so many ``channels``; as it is for None."""
-    if channels == 3 and len(image) == 1:
-        return image.repeat(3, 1, 1)
-    return v2.functional.rgb_to_grayscale(image) if channels == 1 and len(image) == 3 else image
+    """Images (..., C, H, W) of 1 or 3 channels with so many ``channels``; as they are for None."""
+    if channels == 3 and image.shape[-3] == 1:
+        return image.expand(*image.shape[:-3], 3, -1, -1).contiguous()
+    return v2.functional.rgb_to_grayscale(image) if channels == 1 and image.shape[-3] == 3 else image
 
 
 def middle_square(images: Tensor, size: int | None) -> Tensor:

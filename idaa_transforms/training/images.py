@@ -82,19 +82,19 @@ def load_images(
     train, test = train.only(learn), test.only(held)
     bad: list[str] = []
     tested, labels = _read(test, size, channels, workers, bad, skip_bad, source)
-    size, channels, name = size or tested.shape[-1], len(tested[0]), path.name or source
-    known: dict[str, Any] = {"test": tested, "test_labels": labels, "name": name}
+    size = size or tested.shape[-1]
+    known: dict[str, Any] = {"test": tested, "test_labels": labels, "name": path.name or source}
     if only:
         return Images(tested[:0], train_labels=labels[:0], bad=tuple(bad), **known)
-    if channels * size * size * len(train) > IN_MEMORY:
-        train.channels = channels
+    if tested[0].shape.numel() * len(train) > IN_MEMORY:
+        train.channels = len(tested[0])
         if skip_bad:
             train = train.only([i for i, _ in _decoded(train, workers, bad, skip_bad)])
         train.transform, train.labelled = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True), False
         return Images(train, bad=tuple(bad), **known)
     trained, taught = _read(train, size, channels, workers, bad, skip_bad, source)
-    if len(trained[0]) > channels:  # all that are tested on are grey
-        tested = known["test"] = torch.stack([to_channels(image, len(trained[0])) for image in tested])
+    most = max(trained.shape[1], tested.shape[1])  # all of one of them may be grey
+    trained, known["test"] = to_channels(trained, most), to_channels(tested, most)
     return Images(trained, train_labels=taught, bad=tuple(bad), **known)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import fitted, tiny_vae
 from torch import nn
-from toy_runs import PIXELS, save_arrays
+from toy_runs import PIXELS, save_arrays, train_by_command
 
 from idaa_transforms import IDAATransform, _version, hub
 from idaa_transforms.cli import main
@@ -166,14 +166,14 @@ class TestOneLine:
         run = ["train-vae", "toy.npz", "--out", "run", *toy, "--batch-size"]
         with pytest.raises(SystemExit, match="40 training images do not fill a batch of 128; use --batch-size 40"):
             main([*run, "128"])
-        main([*run, "40"])
-        assert "loads it" in capsys.readouterr().out
+        train_by_command(*run[1:], "40")
+        assert "of the variance of 16 test images" in capsys.readouterr().out
 
     def test_a_loss_that_is_not_finite_and_the_cure(self, toy):
         run = ["train-vae", "toy.npz", *toy, "--out"]
         with pytest.raises(SystemExit, match=r"idaa: the loss became (nan|inf) in epoch 1; .* smaller --lr"):
             main([*run, "run", "--lr", "1e30"])
-        main([*run, "other"])
+        train_by_command(*run[1:], "other")
 
     def test_a_judge_that_raises(self, place, capsys):
         run = ["calibrate", "odd", "--data", "rgb.npz", "--judge", "judges:broken"]
@@ -207,7 +207,8 @@ class TestOneLine:
         assert stop.value.code == 0
         assert capsys.readouterr().out == f"idaa {_version.__version__}\n"
 
-    def test_ctrl_c_says_where_the_checkpoint_is(self, toy, tmp_path):
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    def test_ctrl_c_and_sigterm_say_where_the_checkpoint_is(self, how, toy, tmp_path):
         options = [*toy[:-1], "2000"]
         command = [sys.executable, "-m", "idaa_transforms.cli", "train-vae", "toy.npz", "--out", "run", *options]
         # A shell starts what it sends to the background with Ctrl-C ignored, and children inherit that.
@@ -217,7 +218,7 @@ class TestOneLine:
         while not (tmp_path / "run" / "checkpoint.pt").exists():
             assert run.poll() is None
             time.sleep(0.05)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(how)
         _, said = run.communicate(timeout=60)
         assert run.returncode == 130
         last = said.strip().splitlines()[-1]

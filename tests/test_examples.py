@@ -74,7 +74,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert stop.value.code == 0
     out = capsys.readouterr().out
-    commands = ("demo", "app", "pack", "train-vae", "check-data", "eval-vae", "convert", "list", "push", "inspect")
+    commands = ("demo", "app", "train-vae", "eval-vae", "convert", "list", "push", "inspect")
     commands += ("calibrate",)
     listed = re.findall(r"^    ([\w-]+)\s", out, re.MULTILINE)
     assert sorted(listed) == sorted(commands)

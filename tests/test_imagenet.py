@@ -14,6 +14,7 @@ import ranks
 import torch
 from config import configure
 from conftest import tiny_vae
+from idaa_transforms.training.pack import pack
 from methods import IMAGENET
 from picture_files import PICTURES
 from torch import nn
@@ -22,7 +23,6 @@ from train import make_model, make_optimiser, set_rate, train
 from examples.shared.clock import Clock
 from examples.shared.parallel import augment_share
 from idaa_transforms import IDAATransform
-from idaa_transforms.training.pack import pack
 from idaa_transforms.training.run import TrainingError
 
 pytestmark = pytest.mark.slow

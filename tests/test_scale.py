@@ -109,9 +109,8 @@ def test_what_is_measured(tmp_path, monkeypatch):
     import json
 
     import numpy as np
-    from picture_files import PICTURES
-
     from idaa_transforms.training.pack import pack
+    from picture_files import PICTURES
 
     np.savez(tmp_path / "a.npz", x_train=np.stack(PICTURES[:41]), y_train=np.arange(41))
     pack(str(tmp_path / "a.npz"), tmp_path / "shards")

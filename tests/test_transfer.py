@@ -193,7 +193,7 @@ def test_torchvision_has_the_sets_and_their_labels(name, tmp_path):
     [
         ("cub200", "README.md says where to get it"),
         ("birdsnap", "README.md says where to get it"),
-        ("nowhere", "'nowhere' is no .npz or .npy, no folder"),
+        ("nowhere", "'nowhere' is no file or folder"),
         ("one", "one has 1 class to train on; a classifier needs two"),
         ("strange", "strange tests on class 7, of which it has no training image"),
     ],

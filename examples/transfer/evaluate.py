@@ -37,6 +37,7 @@ class Config:
     backbone: str = ""
     sets: tuple[str, ...] = sets.PAPERS
     root: str = "data"
+    download: bool = True
     image_size: int = 0  # 0: what the backbone was trained on: its run's, 32 for CIFAR, 224 for networks of timm
     train_images: int = 0  # of each set, drawn at random; 0: all
     test_images: int = 0
@@ -48,7 +49,7 @@ class Config:
     out: str = ""  # default: runs/transfer/ and the backbone's name
 
 
-PLACE = ("backbone", "root", "device", "threads", "out", "sets")
+PLACE = ("backbone", "root", "download", "device", "threads", "out", "sets")
 OF_RUNS = ("out", "root", "device", "threads", "compile", "stop_after")  # in a backbone's config, the same
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -92,7 +93,7 @@ def features(backbone: Backbone, part: sets.Part, device: str) -> Tensor:
 def on_one_set(backbone: Backbone, name: str, config: Config) -> dict[str, Any]:
     """Score, the C chosen, and the sizes of the parts."""
     size, started = config.image_size or own_size(backbone), time.perf_counter()
-    parts = sets.load(name, Path(config.root), size, config.train_images, config.test_images)
+    parts = sets.load(name, Path(config.root), size, config.download, config.train_images, config.test_images)
     x, test = (features(backbone, part, config.device) for part in (parts.train, parts.test))
     y = parts.train.labels
     if parts.val is None:

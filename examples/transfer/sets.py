@@ -61,7 +61,7 @@ class Parts:
     test: Part
 
 
-def load(name: str, root: Path, size: int, train: int = 0, test: int = 0) -> Parts:
+def load(name: str, root: Path, size: int, download: bool, train: int = 0, test: int = 0) -> Parts:
     """A set by name.
 
     Args:
@@ -69,13 +69,14 @@ def load(name: str, root: Path, size: int, train: int = 0, test: int = 0) -> Par
             these a folder for each class; cifar10, cifar100, or another data set of the Hub, org/name.
         root: where sets are; a folder <root>/NAME is one too.
         size: height and width: pictures are scaled to it by their shorter side, and cropped to the middle.
+        download: whether torchvision may.
         train: keep so many of the training images, drawn at random; 0 for all. ``test`` likewise.
 
     Raises:
         ValueError: it is not there, has fewer than two classes, or cannot be used.
     """
     if name in TORCHVISION:
-        parts = _of_torchvision(TORCHVISION[name], root, size)
+        parts = _of_torchvision(TORCHVISION[name], root, size, download)
     else:
         folder = root / name
         if name in ("birdsnap", "cub200") and not folder.is_dir() and not (root / f"{name}.npz").exists():
@@ -111,7 +112,7 @@ def _check(name: str, parts: Parts) -> None:
         raise ValueError(f"{name} tests on class {strange[0]}, of which it has no training image; leave it out of both")
 
 
-def _of_torchvision(named: Named, root: Path, size: int) -> Parts:
+def _of_torchvision(named: Named, root: Path, size: int, download: bool) -> Parts:
     change = v2.Compose([v2.RGB(), v2.Resize(size, antialias=True), v2.CenterCrop(size), v2.PILToTensor()])
     kind = getattr(datasets, named.kind)
 
@@ -119,7 +120,7 @@ def _of_torchvision(named: Named, root: Path, size: int) -> Parts:
         if split is None:
             return None
         try:
-            pictures = kind(root, split=split, transform=change, download=True)
+            pictures = kind(root, split=split, transform=change, download=download)
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise ValueError(

@@ -168,7 +168,6 @@ def _add_training(new: argparse.ArgumentParser) -> None:
     bf16 = "bfloat16 autocast (default: where the device has it)"
     new.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=None, help=bf16)
     new.add_argument("--compile", action="store_true", help="torch.compile")
-    new.add_argument("--tensorboard", action="store_true", help="log there too")
     new.add_argument("--workers", type=_whole, default=0, help="processes that decode pictures (default: %(default)s)")
     new.add_argument("--channels", type=int, choices=[1, 3], help="of pictures (default: 1 if all are grey, else 3)")
     _add_reading(new, "--revision")

@@ -76,13 +76,13 @@ def test_what_is_transparent_is_white(tmp_path):
 def test_other_spaces_of_colour(tmp_path):
     orange = Image.new("RGB", (8, 8), (200, 80, 40))
     to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
-    for name, picture in {
+    for name, drawn in {
         "cmyk.tif": orange.convert("CMYK"),
         "cmyk.jpg": orange.convert("CMYK"),
         "lab.tif": ImageCms.applyTransform(orange, to_lab),
         "palette.gif": orange.convert("P", palette=Image.Palette.ADAPTIVE),
     }.items():
-        found = seen(saved(tmp_path, name, picture)).astype(int)
+        found = seen(saved(tmp_path, name, drawn)).astype(int)
         assert np.abs(found - (200, 80, 40)).max() <= 3, name
     bits = saved(tmp_path, "bits.png", Image.fromarray(GREY > 100))
     assert (seen(bits)[..., 0] == np.where(GREY > 100, 255, 0)).all()

@@ -109,8 +109,10 @@ def test_a_vae_that_learns_nothing_says_so(tmp_path, capsys):
     assert stop.value.code == 3
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "pictures: 60 to train on, 4 to test on, 24x24, 3 channels"
-    said = r"epoch 1 of 1: loss [\d.,]+ nats = [\d.,]+ reconstruction error \+ 7.2 \(beta\) x [\d.,]+ KL; -?\d+% explained, "
-    assert re.fullmatch(said + r"PSNR [\d.]+ dB; [\d.,]+ images/s, 0 s left", lines[1])
+    terms = r"loss [\d.,]+ nats = [\d.,]+ reconstruction error \+ 7.2 \(beta\) x [\d.,]+ KL"
+    assert re.fullmatch(
+        rf"epoch 1 of 1: {terms}; -?\d+% explained, " + r"PSNR [\d.]+ dB; [\d.,]+ images/s, 0 s left", lines[1]
+    )
     assert lines[-1].startswith("That is less than 50%: these weights are not usable yet. Train in another folder with")
     assert lines[-1].endswith("more epochs, more images or --from natural-vae.")
     with pytest.raises(SystemExit):  # it is finished, and is as bad as it was
@@ -141,7 +143,7 @@ def test_a_vae_that_learns_nothing_says_so(tmp_path, capsys):
         (["--from", "nothing"], "nothing"),
         (
             ["--out", "pictures/run"],
-            "--out pictures/run lies in pictures, whose pictures are read; say a folder outside",
+            "--out pictures/run lies in pictures, whose pictures are read; say a folder",
         ),
     ],
 )
@@ -202,7 +204,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
 
 def test_two_processes_learn_as_one_does(tmp_path):
     """Same global batch. Batch norm sees half of it each, and the random numbers differ: the losses are close only."""
-    run = command(tmp_path, "--epochs", "6", "--tensorboard")
+    run = command(tmp_path, "--epochs", "6")
     subprocess.run([sys.executable, *run, "--out", str(tmp_path / "one")], check=False, capture_output=True)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*torchrun, *run, "--out", str(tmp_path / "two")], check=False, capture_output=True)
@@ -212,7 +214,6 @@ def test_two_processes_learn_as_one_does(tmp_path):
         assert b["loss"] == pytest.approx(a["loss"], rel=0.15)
     assert two[-1]["loss"] < 0.7 * two[0]["loss"]
     assert IDAATransform.from_pretrained(tmp_path / "two").autoencoder.latent_dim == 8
-    assert list((tmp_path / "two" / "tensorboard").iterdir())
     assert (tmp_path / "two" / "progress.png").read_bytes().startswith(b"\x89PNG")
 
 

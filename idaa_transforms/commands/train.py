@@ -33,7 +33,7 @@ def train_vae(args: argparse.Namespace) -> None:
 
     check_device(args.device)
     device = own_device(args.device)
-    start = _start(args) if args.start else None
+    start, settings = _start(args) if args.start else (None, None)
     with stoppable():
         try:
             images = _data(args, start)
@@ -48,17 +48,18 @@ def train_vae(args: argparse.Namespace) -> None:
             recipe = recipe.on(device)
             torch.manual_seed(args.seed)
             vae = (start or _fresh(args, images)).to(device).to(memory_format=torch.channels_last)
-            options = {"stop_after": args.stop_after, "compile": args.compile, "tensorboard": args.tensorboard}
+            options = {"stop_after": args.stop_after, "compile": args.compile}
             done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_how_to_go_on(args.out)) from None
     if done < recipe.epochs or not first:
         return
-    if is_published(args.out, vae):
+    if is_published(args.out):
         print(f"this run is finished ({done} epochs), and nothing was written.")
         measured = evaluate_vae(vae, images.test)
     else:
-        measured = publish(vae, images, recipe, args.out, name=args.name or args.out.resolve().name, about=args.about)
+        words = {"name": args.name or args.out.resolve().name, "about": args.about, "settings": settings}
+        measured = publish(vae, images, recipe, args.out, **words)
     _conclude(measured, args, len(images.test))
 
 
@@ -78,16 +79,16 @@ def _conclude(measured: dict[str, float], args: argparse.Namespace, count: int) 
 
 
 def _start(args: argparse.Namespace) -> Any:
-    """The weights that ``--from`` names."""
+    """The weights that ``--from`` names, and the settings of the transform that go with them."""
     from .. import hub
     from ..autoencoders import ConvVAE
 
     if said := [name for name in OWN if getattr(args, name)]:
         raise ValueError(f"--{said[0].replace('_', '-')} comes with the weights of --from; leave one of them out")
-    vae, _ = hub.load(args.start)
+    vae, settings = hub.load(args.start)
     if not isinstance(vae, ConvVAE) or len(vae.image_size) != 2 or len({*vae.image_size}) > 1:
         raise ValueError(f"--from {args.start} is no ConvVAE of square images, which alone can be trained on")
-    return vae
+    return vae, settings
 
 
 def _fresh(args: argparse.Namespace, images: Any) -> Any:

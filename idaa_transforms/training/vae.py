@@ -45,14 +45,6 @@ class Recipe:
     bf16: bool | None = None  # autocast the networks to bfloat16; None: where the device has it
     start: str = ""  # the weights that it starts from
 
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr={self.lr!r} must be a finite number above 0")
-
     def on(self, device: torch.device) -> Recipe:
         """The same, with ``bf16`` as it will be on ``device``."""
         return replace(self, bf16=use_bfloat16(self.bf16, device))
@@ -78,7 +70,6 @@ def train_vae(
     stop_after: int | None = None,
     compile: bool = False,
     workers: int = 0,
-    tensorboard: bool = False,
 ) -> int:
     """Train ``vae`` on the device it lives on.
 
@@ -93,7 +84,6 @@ def train_vae(
         stop_after: end the run early, at that epoch, without changing the schedule.
         compile: use ``torch.compile``.
         workers: processes that decode images which do not fit into memory.
-        tensorboard: log there too, below ``folder``.
 
     Returns:
         The number of epochs done. ``vae`` is in eval mode then.
@@ -113,7 +103,7 @@ def train_vae(
         first = run.resume(device) if (folder / CHECKPOINT).exists() else 0
         last = max(first, min(recipe.epochs, stop_after or recipe.epochs))
         if first < last:
-            _train(run, range(first, last), steps, device, rank, world, compile, workers, tensorboard)
+            _train(run, range(first, last), steps, device, rank, world, compile, workers)
     vae.eval()
     return last
 
@@ -177,7 +167,6 @@ def _train(
     world: int,
     compile: bool,
     workers: int,
-    tensorboard: bool,
 ) -> None:
     from tqdm import tqdm
 
@@ -220,8 +209,6 @@ def _train(
                 measured = evaluate_vae(vae, images.test[:LOOKED_AT])
                 row |= {name: measured[name] for name in ("explained", "psnr") if name in measured}
                 log_row(folder / "log.csv", row)
-                if tensorboard:
-                    _board(folder, row)
                 save_samples(vae, images.test, folder / "progress.png")
                 run.save(epoch + 1)
                 tqdm.write(_said(row, recipe.epochs, vae.beta, steps * size))
@@ -237,11 +224,3 @@ def _said(row: dict[str, float], epochs: int, beta: float, seen: int) -> str:
     time_left = f"{left / 60:.0f} min" if left >= 100 else f"{left:.0f} s"
     start = f"epoch {row['epoch']} of {epochs}: loss {row['loss']:,.1f} nats = {terms}"
     return f"{start}; {row['explained']:.0%} explained{psnr}; {speed:,.0f} images/s, {time_left} left"
-
-
-def _board(folder: Path, row: dict[str, Any]) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "tensorboard")) as board:
-        for name, value in row.items():
-            board.add_scalar(name, value, int(row["epoch"]))

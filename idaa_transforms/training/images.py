@@ -82,17 +82,19 @@ def load_images(
     train, test = train.only(learn), test.only(held)
     bad: list[str] = []
     tested, labels = _read(test, size, channels, workers, bad, skip_bad, source)
-    size = size or tested.shape[-1]
     known: dict[str, Any] = {"test": tested, "test_labels": labels, "name": path.name or source}
     if only:
         return Images(tested[:0], train_labels=labels[:0], bad=tuple(bad), **known)
     if tested[0].shape.numel() * len(train) > IN_MEMORY:
-        train.channels = len(tested[0])
         if skip_bad:
             train = train.only([i for i, _ in _decoded(train, workers, bad, skip_bad)])
-        train.transform, train.labelled = v2.RandomResizedCrop(size, scale=(0.08, 1.0), antialias=True), False
+        train.channels, train.labelled = len(tested[0]), False
+        train.transform = v2.RandomResizedCrop(tested.shape[-1], scale=(0.08, 1.0), antialias=True)
         return Images(train, bad=tuple(bad), **known)
     trained, taught = _read(train, size, channels, workers, bad, skip_bad, source)
+    if trained.shape[-1] != tested.shape[-1]:
+        sides = f"{trained.shape[-1]} and, to test on, {tested.shape[-1]}"
+        raise ValueError(f"pictures of {source!r} have sides of {sides}; say --image-size")
     most = max(trained.shape[1], tested.shape[1])  # all of one of them may be grey
     trained, known["test"] = to_channels(trained, most), to_channels(tested, most)
     return Images(trained, train_labels=taught, bad=tuple(bad), **known)

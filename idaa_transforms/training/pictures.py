@@ -159,8 +159,8 @@ def parts_of(
     found = _open(source, split, revision)
     parts = {name: _pictures(table, column, source) for name, table in found.items()}
     tests = [parts[name] for name in ("test", "validation") if name in parts]
-    first = parts.get("train") or next(iter(parts.values()))
-    if not tests or first is tests[-1]:
+    first = parts.get("train", next(iter(parts.values())))
+    if not tests or "train" not in parts:
         return first, first, False
     labelled = [part for part in tests if len(part.labels) and part.labels.max() >= 0]
     return first, (labelled or tests)[0], True

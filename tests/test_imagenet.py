@@ -120,7 +120,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_bit_for_bit_the_same(form, 
     assert [row["loss"] for row in parts["log"]] == [row["loss"] for row in whole["log"]]
     for row in whole["log"]:
         phases = sum(row[f"{name}_seconds"] for name in large.PHASES)
-        assert phases == pytest.approx(row["seconds"], abs=0.05)
+        assert phases == pytest.approx(row["seconds"], rel=0.1, abs=0.05)
         assert (row["view_seconds"] > 0) == (form[3] in ("clae", "idaa", "idaa-grad"))
 
 

@@ -48,6 +48,7 @@ def train_vae(args: argparse.Namespace) -> None:
             recipe = recipe.on(device)
             torch.manual_seed(args.seed)
             vae = (start or _fresh(args, images)).to(device).to(memory_format=torch.channels_last)
+            before = evaluate_vae(vae, images.test)["explained"] if start and first else 0.0
             options = {"stop_after": args.stop_after, "compile": args.compile}
             done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)
         except KeyboardInterrupt:
@@ -60,10 +61,10 @@ def train_vae(args: argparse.Namespace) -> None:
     else:
         words = {"name": args.name or args.out.resolve().name, "about": args.about, "settings": settings}
         measured = publish(vae, images, recipe, args.out, **words)
-    _conclude(measured, args, len(images.test))
+    _conclude(measured, before, args, len(images.test))
 
 
-def _conclude(measured: dict[str, float], args: argparse.Namespace, count: int) -> None:
+def _conclude(measured: dict[str, float], before: float, args: argparse.Namespace, count: int) -> None:
     """Three lines on what was trained, and the exit status that says whether it is of use."""
     what, share = "signals" if args.signals else "images", measured["explained"]
     psnr = f"PSNR {measured['psnr']:.1f} dB, " if "psnr" in measured else ""
@@ -72,6 +73,8 @@ def _conclude(measured: dict[str, float], args: argparse.Namespace, count: int) 
     print(f"{psnr}KL {measured['kl']:.0f} nats; see {args.out / picture}, and README.md beside it.")
     if share >= USABLE:
         print(loads_it(args.out))
+        if before > share:
+            print(f"{args.start} itself explains more of them, {before:.1%}: use that, or train for longer.")
         return
     cures = f"more epochs, more {what}" + ("" if args.start or args.signals else " or --from natural-vae")
     print(f"That is less than {USABLE:.0%}: these weights are not usable yet. Train in another folder with {cures}.")

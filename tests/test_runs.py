@@ -46,11 +46,11 @@ def test_other_images_are_refused(tmp_path):
 
 class TestFolder:
     def test_the_name_of_shipped_weights_is_a_folder_here(self, toy, tmp_path, capsys):
-        train_by_command("toy.npz", "--out", "cifar10-vae", *toy, "--epochs", "40", "--lr", "0.01")
+        main(["train-vae", "toy.npz", "--out", "cifar10-vae", "--from", "cifar10-vae-small", "--epochs", "1"])
         out = capsys.readouterr().out
         line = next(line for line in out.splitlines() if line.endswith(" loads it"))
         aug = eval(line.removesuffix(" loads it"), {"IDAATransform": IDAATransform})
-        assert aug.autoencoder.image_size == (16, 16)
+        assert aug.autoencoder.image_size == (32, 32)
 
     def test_what_was_edited_or_calibrated_survives(self, toy, tmp_path, capsys):
         run = ["toy.npz", "--out", "mine", *toy]

@@ -27,8 +27,8 @@ from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.cli import main as idaa
 from idaa_transforms.core.attack import Explanation
 from idaa_transforms.training.images import load_images
-from idaa_transforms.util.pictures import save_grid
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms._util.pictures import save_grid
+from idaa_transforms.sample import cifar10_sample
 
 BATCH = 8  # one of them is shown, the others are its negatives
 RECIPE = ["--latent-dim", "256", "--width", "32", "--epochs", "20", "--batch-size", "32", "--lr", "0.001"]

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from idaa_transforms import hub
 from idaa_transforms.autoencoders import Wrapped
-from idaa_transforms.autoencoders.codec import Codec
+from idaa_transforms._core.codec import Codec
 from idaa_transforms.training.images import load_images
 
 from . import harness

@@ -18,7 +18,7 @@ from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.losses import nt_xent
 from idaa_transforms.training.augmentation import SignalAugmentation
 from idaa_transforms.training.images import load_signals, statistics
-from idaa_transforms.util.pictures import save_lines
+from idaa_transforms._util.pictures import save_lines
 
 
 def made_up(count: int = 256, length: int = 64) -> Tensor:

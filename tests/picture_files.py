@@ -2,7 +2,7 @@
 
 from PIL import Image
 
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 PICTURES = [p.permute(1, 2, 0).numpy() for p in (cifar10_sample()[0] * 255).round().byte()]
 

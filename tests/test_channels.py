@@ -8,7 +8,7 @@ from toy_runs import train_by_command
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.training.augmentation import random_augmentation
-from idaa_transforms.util.pictures import save_grid
+from idaa_transforms._util.pictures import save_grid
 
 CHANNELS = [1, 2, 5, 13]
 

@@ -227,7 +227,7 @@ class TestOneLine:
 
 
 def test_arrays_of_another_size_are_fitted(place):
-    from idaa_transforms.commands.common import _fit
+    from idaa_transforms._commands.common import _fit
 
     images = torch.arange(10 * 20, dtype=torch.uint8).view(1, 1, 10, 20)
     assert torch.equal(_fit(images, (10, 10)), images[..., 5:15])

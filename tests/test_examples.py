@@ -108,7 +108,7 @@ print((views != x).any().item())
     [
         ("kornia", "import idaa_transforms.kornia", "kornia"),
         ("timm", "from idaa_transforms.cli import main; main(['demo'])", "all"),
-        ("matplotlib", "from idaa_transforms.util.pictures import save_grid; save_grid({}, None, '')", "plot"),
+        ("matplotlib", "from idaa_transforms._util.pictures import save_grid; save_grid({}, None, '')", "plot"),
         (
             "diffusers",
             "from idaa_transforms.autoencoders.diffusers import *; load_diffusers(None, 'VQModel')",

@@ -16,8 +16,8 @@ from idaa_transforms.training.card import publish
 from idaa_transforms.training.images import Images
 from idaa_transforms.training.vae import Recipe
 from idaa_transforms.util import precision
-from idaa_transforms.util.precision import has_bfloat16, use_bfloat16
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms._util.precision import has_bfloat16, use_bfloat16
+from idaa_transforms.sample import cifar10_sample
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def without(monkeypatch):
 
 
 def test_a_masked_processor_has_none():
-    program = "from idaa_transforms.util.precision import has_bfloat16, use_bfloat16 as use\n"
+    program = "from idaa_transforms._util.precision import has_bfloat16, use_bfloat16 as use\n"
     program += "print(has_bfloat16('cpu'), use(None, 'cpu'), use(False, 'cpu'), use(True, 'cpu'))"
     masked = os.environ | {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run([sys.executable, "-c", program], env=masked, check=True, capture_output=True, text=True)

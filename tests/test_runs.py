@@ -23,7 +23,7 @@ from idaa_transforms.training.card import publish
 from idaa_transforms.training.images import Images
 from idaa_transforms.training.run import LOCK, load_checkpoint, own_folder
 from idaa_transforms.training.vae import Recipe, train_vae
-from idaa_transforms.util.files import write_whole
+from idaa_transforms._util.files import write_whole
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from torch import nn
 from train import load_data
 
 from idaa_transforms.training.images import Images
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from train import learning_rate, train
 from examples.shared.parallel import synchronise
 from examples.shared.views import VIEWS
 from idaa_transforms import IDAATransform
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from idaa_transforms.training.evaluation import evaluate_vae, normalised, save_s
 from idaa_transforms.training.images import Images, load_images
 from idaa_transforms.training.run import own_device
 from idaa_transforms.training.vae import Recipe, train_vae
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

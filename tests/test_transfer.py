@@ -20,7 +20,7 @@ from examples.semi.train import train as train_semi
 from examples.shared.backbones import build_backbone, load_backbone
 from examples.transfer import evaluate, probe, report, run_table, sets
 from idaa_transforms.batchnorm import convert_dual_batchnorm
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ from conftest import tiny_vae
 from idaa_transforms.cli import main
 from idaa_transforms.training.images import Images
 from idaa_transforms.training.vae import Recipe
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 PIXELS = (cifar10_sample((16, 16))[0] * 255).round().byte()
 SET = Images(PIXELS[:32], PIXELS[32:48], "sample")

@@ -24,7 +24,7 @@ from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.losses import nt_xent
 from idaa_transforms.measure import IdentityMeter, calibrate
 from idaa_transforms.training.images import load_images
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 folder = Path(mkdtemp()) / "pictures"
 folder.mkdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from idaa_transforms.training.images import Images, load_images, load_signals
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 HUB = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 """Short names of data sets of the Hub."""

@@ -35,7 +35,7 @@ from examples.shared.parallel import augment_share
 from examples.shared.runs import hours, now, read_log, resume, save, set_up, since, write_result
 from idaa_transforms.training.pictures import Pictures
 from idaa_transforms.training.run import TrainingError, log_row, own_folder, stoppable
-from idaa_transforms.util.provenance import provenance
+from idaa_transforms._util.provenance import provenance
 
 PHASES = ("data", "augmentation", "view", "step", "checkpoint")
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from idaa_transforms import hub
 from idaa_transforms.autoencoders import Wrapped
 from idaa_transforms.autoencoders._codec import Codec
-from idaa_transforms.training.data import load_images
+from idaa_transforms.training.images import load_images
 
 from . import harness
 

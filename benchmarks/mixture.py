@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from idaa_transforms.training.data import load_images
+from idaa_transforms.training.images import load_images
 
 SIZE = 64
 SETS = {"clothing128": 3, "flowers5": 2, "eurosat": 1, "cifar100": 0.3}

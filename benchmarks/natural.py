@@ -24,7 +24,7 @@ from benchmarks.high_fidelity import taef2
 from benchmarks.identity_report import at_gain
 from idaa_transforms import CLAETransform, IDAATransform, hub, objectives
 from idaa_transforms.measure.identity import IdentityMeter
-from idaa_transforms.training.data import load_images
+from idaa_transforms.training.images import load_images
 
 GAINS = (0.1, 0.2)
 

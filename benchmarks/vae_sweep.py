@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from idaa_transforms.autoencoders import ConvVAE
-from idaa_transforms.training.data import load_images
 from idaa_transforms.training.evaluation import evaluate_vae
+from idaa_transforms.training.images import load_images
 from idaa_transforms.training.vae import Recipe, train_vae
 
 from . import harness

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.training.data import statistics
-from idaa_transforms.training.signals import SignalAugmentation, load_signals
+from idaa_transforms.training.augmentation import SignalAugmentation
+from idaa_transforms.training.images import load_signals, statistics
 
 
 def made_up(count: int = 256, length: int = 64) -> Tensor:

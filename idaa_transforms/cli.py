@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 from ._commands.app import app
 from ._commands.measure import calibrate, inspect
 from ._commands.train import convert, eval_vae, train_vae
-from ._commands.weights import check_data, demo, list_names, pack, push
+from ._commands.weights import demo, list_names, push
 from ._version import __version__
 
-_DATA = "an .npz of uint8 images (x_train, x_test), a folder of pictures or shards, or a torchvision dataset (CIFAR10)"
+_DATA = "a folder of pictures, shards or parquet, an .npz (x_train, x_test), or a data set of the Hub (org/name)"
 _WEIGHTS = "name (see `idaa list`), folder, or org/name on the Hub"
 _MODEL = "cifar10-classifier, cifar10-reference, FILE.py:ATTRIBUTE, PACKAGE.MODULE:ATTRIBUTE, or a name of timm's"
 _LAYOUTS = "x_train (N, C, L) or (N, L, C)"
@@ -99,15 +99,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_app(command("app", app, device=False))
     _add_training(command("train-vae", train_vae))
 
-    _add_checking(command("check-data", check_data, device=False))
-    _add_packing(command("pack", pack, device=False))
-
     new = command("eval-vae", eval_vae)
     new.add_argument("weights", help=_WEIGHTS)
     new.add_argument("data", help=_DATA)
     new.add_argument("--signals", choices=["ncl", "nlc"], default="ncl", help=f"of weights of signals: {_LAYOUTS}")
-    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
-    new.add_argument("--skip-bad", action="store_true", help=_SKIP)
+    _add_reading(new, "--data-revision")
     from_hub(new)
 
     for name, run in (("inspect", inspect), ("calibrate", calibrate)):
@@ -143,17 +139,11 @@ def _add_app(new: argparse.ArgumentParser) -> None:
     new.add_argument("--model", dest="network", action="append", default=[], metavar="MODEL", help=network)
 
 
-def _add_checking(new: argparse.ArgumentParser) -> None:
-    new.add_argument("data", help=_DATA)
-    new.add_argument("--workers", type=_whole, default=0, help="processes that decode pictures (default: %(default)s)")
-    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
-
-
-def _add_packing(new: argparse.ArgumentParser) -> None:
-    new.add_argument("data", help=_DATA)
-    new.add_argument("out", type=Path, nargs="?", help="new folder (default: DATA has shards, and gets their index)")
-    new.add_argument("--per-shard", type=_count, default=1000, help="pictures in each (default: %(default)s)")
-    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
+def _add_reading(new: argparse.ArgumentParser, revision: str) -> None:
+    which = "of the data set (default: train, and test or validation where it has them)"
+    new.add_argument("--split", metavar="NAME", help=which)
+    new.add_argument("--column", metavar="NAME", help="that holds the pictures (default: the first that does)")
+    new.add_argument(revision, help="branch, tag or commit of a data set of the Hub (default: main)")
     new.add_argument("--skip-bad", action="store_true", help=_SKIP)
 
 
@@ -164,28 +154,29 @@ def _add_training(new: argparse.ArgumentParser) -> None:
     new.add_argument("--about", default="", help="a sentence on the data, for the model card")
     layouts = f"the data are signals, {_LAYOUTS}, in units of their own"
     new.add_argument("--signals", choices=["ncl", "nlc"], help=layouts)
+    start = "weights to start from, by name or folder; image size, network and statistics come with them"
+    new.add_argument("--from", dest="start", metavar="WEIGHTS", help=start)
     new.add_argument("--image-size", type=_count, help="height and width (default: that of the images)")
-    new.add_argument("--latent-dim", type=_count, default=512, help="length of z (default: %(default)s)")
-    new.add_argument("--width", type=_count, default=128, help="channels at the bottleneck (default: %(default)s)")
+    new.add_argument("--latent-dim", type=_count, help="length of z (default: 512)")
+    new.add_argument("--width", type=_count, help="channels at the bottleneck (default: 128)")
     new.add_argument("--depth", type=_count, help="stride-2 stages (default: as many as lead to about 8x8)")
     new.add_argument("--spatial", action="store_true", help="z is a map: a small part of the parameters")
     beta = "weight of the KL term (default: 0.1 H W / (2 z), the paper's kl = 0.1)"
     new.add_argument("--beta", type=_positive, help=beta)
     statistics = "normalise by these (default: by the data's name)"
     new.add_argument("--statistics", choices=["cifar", "imagenet"], help=statistics)
-    new.add_argument("--epochs", type=_count, default=300, help="default: %(default)s, the paper's")
-    new.add_argument("--batch-size", type=_count, default=128, help="over all processes (default: %(default)s)")
-    new.add_argument("--lr", type=_positive, default=5e-4, help="falls linearly to 0 (default: %(default)s)")
+    new.add_argument("--epochs", type=_count, help="default: 300, the paper's; 20 with --from")
+    batch = "over all processes (default: 128, or all images where there are fewer)"
+    new.add_argument("--batch-size", type=_count, help=batch)
+    new.add_argument("--lr", type=_positive, help="falls linearly to 0 (default: 0.0005; 0.00002 with --from)")
     new.add_argument("--stop-after", type=_count, metavar="EPOCH", help="end there; the same command goes on later")
     new.add_argument("--seed", type=_whole, default=0, help="default: %(default)s")
     bf16 = "bfloat16 autocast (default: where the device has it)"
     new.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=None, help=bf16)
     new.add_argument("--compile", action="store_true", help="torch.compile")
-    new.add_argument("--tensorboard", action="store_true", help="log there too")
     new.add_argument("--workers", type=_whole, default=0, help="processes that decode pictures (default: %(default)s)")
-    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets (default: %(default)s)")
     new.add_argument("--channels", type=int, choices=[1, 3], help="of pictures (default: 1 if all are grey, else 3)")
-    new.add_argument("--skip-bad", action="store_true", help=_SKIP)
+    _add_reading(new, "--revision")
 
 
 def _add_measuring(new: argparse.ArgumentParser) -> None:
@@ -204,8 +195,7 @@ def _add_measuring(new: argparse.ArgumentParser) -> None:
     unit = "unit of eps: spread of the latent over images, or of each image's posterior (default: from the weights)"
     new.add_argument("--eps-unit", choices=["latent", "posterior"], help=unit)
     new.add_argument("--steps", type=_count, help="gradient steps per view (default: from the weights)")
-    new.add_argument("--root", type=Path, default=Path("data"), help="of torchvision datasets")
-    new.add_argument("--skip-bad", action="store_true", help=_SKIP)
+    _add_reading(new, "--data-revision")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 
 class Hub:
@@ -61,6 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.hub
         hub.requests.append(f"{self.command} {self.path}")
         time.sleep(hub.sleep if self.command == "GET" else 0)
+        if self.path.startswith("/api/datasets/"):
+            self.describe()
+            return
         repository, _, rest = self.path.lstrip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
         revisions = hub.files.get(repository, {})
@@ -83,6 +87,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET = answer  # noqa: N815
 
+    def describe(self, paths: list[str] | None = None) -> None:
+        """What a data set holds: all, what lies in a folder, or what is known of ``paths``."""
+        _, _, org, name, *rest = self.path.partition("?")[0].strip("/").split("/")
+        what, revision, *inside = rest or ("revision", "main")
+        revisions = self.hub.files.get(f"datasets/{org}/{name}", {})
+        if revision not in revisions:
+            self.fail(*((404, "RevisionNotFound") if revisions else (401, "RepoNotFound")))
+            return
+        files, inside = revisions[revision], "/".join(inside)
+        if what == "revision":
+            oid = next(k for k, v in revisions.items() if k != "main" and v == files)
+            about = {"id": f"{org}/{name}", "sha": oid, "siblings": [{"rfilename": path} for path in files]}
+            self.send(200, json.dumps(about).encode())
+            return
+        folders = {path.rpartition("/")[0] for path in files} - {""}
+        there = [{"type": "file", "path": path, "size": len(files[path]), "oid": "0" * 40} for path in files]
+        there += [{"type": "directory", "path": path, "oid": "0" * 40} for path in folders]
+        if paths is None:
+            there = [one for one in there if one["path"].startswith(f"{inside}/" * bool(inside))]
+        else:
+            there = [one for one in there if one["path"] in paths]
+        self.send(200, json.dumps(there).encode())
+
     def do_DELETE(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.hub.no_deletions:
@@ -96,7 +123,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub.requests.append(f"{self.command} {self.path}")
         body = self.rfile.read(int(self.headers["Content-Length"]))
         parts = self.path.partition("?")[0].strip("/").split("/")
-        if hub.read_only:
+        if "/paths-info/" in self.path:
+            fields = parse_qs(body.decode()) if not body.startswith(b"{") else json.loads(body)
+            self.describe(fields["paths"])
+        elif hub.read_only:
             self.fail(403, "Forbidden")
         elif parts == ["api", "repos", "create"]:
             asked = json.loads(body)

@@ -16,7 +16,7 @@ TURNED = {  # EXIF orientation to what is seen, by its definition: where row 0 a
 }
 FORMATS = {  # to the modes to try
     "png": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
-    "tif": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "F", "CMYK", "stack"],
+    "tif": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"],
     "gif": ["L", "P"],
     "bmp": ["1", "L", "P", "RGB"],
     "webp": ["RGB", "RGBA"],
@@ -43,8 +43,6 @@ def picture(rng):
         options |= {"lossless": True, "exact": True}
     if ending in ("gif", "webp", "tif", "png") and mode in ("P", "RGB") and rng.random() < 0.3:  # an animation
         options |= {"save_all": True, "append_images": [drawn(rng, mode, h, w)[0]]}
-    if mode == "stack":
-        image, options = image[0], options | {"save_all": True, "append_images": image[1:]}
     data = io.BytesIO()
     image.save(data, {"tif": "TIFF", "jpg": "JPEG", "pgm": "PPM"}.get(ending, ending), **options)
     if ending in ("jpg", "avif"):  # lossy: what Pillow makes of it
@@ -61,19 +59,12 @@ def exif(orientation):
 
 def drawn(rng, mode, h, w):
     """A picture and its pixels as seen, (H, W, C)."""
-    if mode == "stack":
-        kind = rng.choice(["L", "I;16", "F"])
-        pages, seen = zip(*(drawn(rng, kind, h, w) for _ in range(rng.integers(2, 14))), strict=True)
-        return list(pages), np.concatenate(seen, 2)
     if mode == "1":
         values = rng.integers(0, 2, (h, w)).astype(bool)
         return Image.fromarray(values), np.where(values, 255, 0).astype(np.uint8)[..., None]
     if mode == "I;16":
         values = rng.integers(0, 65536, (h, w)).astype(np.uint16)
         return Image.fromarray(values), np.rint(values / 257).astype(np.uint8)[..., None]
-    if mode == "F":
-        values = rng.random((h, w)).astype(np.float32)
-        return Image.fromarray(values), np.rint(values * 255).astype(np.uint8)[..., None]
     if mode == "P":
         values, palette = rng.integers(0, 4, (h, w)).astype(np.uint8), rng.integers(0, 256, (4, 3)).astype(np.uint8)
         palette[0] = (1, 2, 3)  # in colour, whatever else is drawn

@@ -9,7 +9,7 @@ PICTURES = [p.permute(1, 2, 0).numpy() for p in (cifar10_sample()[0] * 255).roun
 
 def write(folder, pictures, size=None):
     """Numbered PNG files."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for i, picture in enumerate(pictures):
         image = Image.fromarray(picture)
         (image.resize(size) if size else image).save(folder / f"{i:03}.png")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_vae
+from toy_runs import train_by_command
 
 from idaa_transforms import IDAATransform
 from idaa_transforms._util.pictures import save_grid
-from idaa_transforms.cli import main
 from idaa_transforms.training.augmentation import random_augmentation
 
 CHANNELS = [1, 2, 5, 13]
@@ -22,7 +22,7 @@ def test_the_command_that_the_error_names(channels, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=rf"not {channels}; .*: idaa train-vae DATA --out my-vae"):
         IDAATransform(tiny_vae())(views, grad=views)
     small = ["--latent-dim", "4", "--width", "8", "--epochs", "1", "--batch-size", "38"]
-    main(["train-vae", "DATA.npz", "--out", "my-vae", *small])
+    train_by_command("DATA.npz", "--out", "my-vae", *small)
     aug = IDAATransform.from_pretrained("./my-vae")
     found = aug.explain(views, grad=views - 0.2)
     assert found.views.shape == views.shape

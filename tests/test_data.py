@@ -1,134 +1,245 @@
-"""Images from arrays, folders and torchvision datasets; in memory or streamed."""
+"""Where pictures come from: folders as they are found, shards, parquet, the Hub; in memory or streamed."""
 
-import hashlib
-import pickle
+import io
+import os
+import subprocess
+import sys
+import tarfile
 
+import datasets
 import numpy as np
 import pytest
 import torch
+from hub_server import Hub
 from picture_files import PICTURES, write
+from PIL import Image
 
 from idaa_transforms.autoencoders import ConvVAE
-from idaa_transforms.training import data
-from idaa_transforms.training.data import batches, load_images
+from idaa_transforms.training import images as door
+from idaa_transforms.training.images import batches, load_images
+from idaa_transforms.training.pictures import open_pictures
 from idaa_transforms.training.vae import Recipe, train_vae
 
 
-def test_arrays(tmp_path):
-    np.savez(tmp_path / "a.npz", x_train=np.stack(PICTURES), x_test=np.stack(PICTURES[:5]))
-    images = load_images(str(tmp_path / "a.npz"))
-    assert images.name == "a.npz"
-    assert torch.equal(images.train[7], torch.from_numpy(PICTURES[7]).permute(2, 0, 1))
-    assert images.test.shape == (5, 3, 32, 32)
-    assert load_images(str(tmp_path / "a.npz"), 16).train.shape == (64, 3, 16, 16)
-    assert images.train_labels is None
-    np.savez(tmp_path / "b.npz", x_train=np.stack(PICTURES), x_test=np.stack(PICTURES[:5]), y_train=np.arange(64) % 3)
-    images = load_images(str(tmp_path / "b.npz"))
-    assert torch.equal(images.train_labels, torch.arange(64) % 3)
-    assert images.test_labels is None
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
 
 
-def test_a_flat_folder_keeps_every_twentieth_picture_for_the_test(tmp_path):
-    write(tmp_path / "mine", PICTURES[:41])
-    images = load_images(str(tmp_path / "mine"))
-    assert images.test.shape == (3, 3, 32, 32)
-    assert images.train.shape == (38, 3, 32, 32)
-    assert torch.equal(images.test[1], torch.from_numpy(PICTURES[20]).permute(2, 0, 1))
-    assert images.train_labels.tolist() == [-1] * 38
+def pixels(i):
+    return torch.from_numpy(PICTURES[i]).permute(2, 0, 1)
 
 
-def test_class_folders_with_a_test_set_of_any_size(tmp_path):
-    for part, pictures in (("train", PICTURES[:6]), ("val", PICTURES[6:9])):
-        write(tmp_path / "set" / part / "cat", pictures, size=(40, 30))
-        write(tmp_path / "set" / part / "dog", pictures)
-    images = load_images(str(tmp_path / "set"), 24)
-    assert images.train.shape == (12, 3, 24, 24)
-    assert images.test.shape == (6, 3, 24, 24)
-    assert images.train_labels.tolist() == [0] * 6 + [1] * 6
-    with pytest.raises(ValueError, match=r"are 30x40, 32x32 and such; say --image-size"):
-        load_images(str(tmp_path / "set"))
+def png(i):
+    data = io.BytesIO()
+    Image.fromarray(PICTURES[i]).save(data, "PNG")
+    return data.getvalue()
 
 
-def test_labels_of_the_test_set_are_those_of_the_training_set(tmp_path):
-    for part, names in (("train", ("ant", "bee", "cat")), ("test", ("bee", "cat", "dog"))):
-        for name in names:
-            write(tmp_path / "set" / part / name, PICTURES[:2])
-    images = load_images(str(tmp_path / "set"))
-    assert images.train_labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert images.test_labels.tolist() == [1, 1, 2, 2, -1, -1]
+class TestFolder:
+    def test_flat_with_every_twentieth_for_the_test(self, tmp_path):
+        write(tmp_path / "mine", PICTURES[:41])
+        images = load_images(str(tmp_path / "mine"))
+        assert images.test.shape == (3, 3, 32, 32)
+        assert images.train.shape == (38, 3, 32, 32)
+        assert torch.equal(images.test[1], pixels(20))
+        assert images.train_labels.tolist() == [-1] * 38
+        assert str(images) == "mine: 38 to train on, 3 to test on, 32x32, 3 channels"
+
+    @pytest.mark.parametrize("test", ["valid", "validation", "val", "Test", "testing", "dev"])
+    def test_what_is_for_testing_is_not_trained_on(self, test, tmp_path):
+        for part, names in (("Train", ("ant", "bee", "cat")), (test, ("bee", "cat", "dog")), ("extra", ("ant",))):
+            for name in names:
+                write(tmp_path / part / name / "deep", PICTURES[:2], size=(40, 30))
+        images = load_images(str(tmp_path), 24)
+        assert images.train.shape == images.test.shape == (6, 3, 24, 24)
+        assert images.train_labels.tolist() == [0, 0, 1, 1, 2, 2]
+        assert images.test_labels.tolist() == [1, 1, 2, 2, -1, -1]
+        name = "test" if test.lower().startswith("test") else "validation"
+        assert len(load_images(str(tmp_path), 24, split=name, only="all").test) == 6
+        with pytest.raises(ValueError, match="has no split 'nothing'; it has"):
+            open_pictures(str(tmp_path), split="nothing")
+
+    def test_a_class_may_be_called_train(self, tmp_path):
+        for name in ("bus", "car", "train"):
+            write(tmp_path / name, PICTURES[:7])
+        train, test = open_pictures(str(tmp_path))
+        assert train.labels.tolist() == [*[0] * 6, *[1] * 7, *[2] * 6]
+        assert test.labels.tolist() == [0, 2]
+
+    def test_links_brackets_and_what_is_hidden(self, tmp_path):
+        source, other = tmp_path / "se t[1]#é", tmp_path / "other"
+        for place in ("a", "b*/x.jpg", ".hidden", "__MACOSX", "@eaDir"):
+            write(source / place, PICTURES[:1])
+        write(other, PICTURES[:1])
+        (source / "._1.png").write_bytes(b"")
+        (source / "a" / "folder.png").mkdir()
+        (source / "a" / "note.txt").touch()
+        os.mkfifo(source / "a" / "pipe.png")
+        for link, target in {"linked": other, "a/up": source, "z": other, "lost.png": tmp_path / "nowhere"}.items():
+            (source / link).symlink_to(target)
+        images = load_images(str(source), only="all")
+        assert images.test_labels.tolist() == [0, 1, 2]
+
+    def test_channels(self, tmp_path):
+        grey = PICTURES[0][..., 0]
+        write(tmp_path, [grey] * 4)
+        assert load_images(str(tmp_path)).train.shape == (3, 1, 32, 32)
+        assert load_images(str(tmp_path), channels=3).train.shape == (3, 3, 32, 32)
+        Image.fromarray(PICTURES[0]).save(tmp_path / "zz.png")
+        images = load_images(str(tmp_path))
+        assert images.train.shape == (4, 3, 32, 32)
+        assert (images.test.numpy() == grey).all()
+
+    def test_only_what_is_needed_is_read(self, tmp_path):
+        """What would be an error if it were opened is not opened."""
+        write(tmp_path, [np.full((8, 8), i, np.uint8) for i in range(64)])
+        assert load_images(str(tmp_path), only="test").test[:, 0, 0, 0].tolist() == [0, 20, 40, 60]
+        chosen = load_images(str(tmp_path), only="all", limit=10).test[:, 0, 0, 0].tolist()
+        assert len(set(chosen)) == 10
+        for i in set(range(64)) - set(chosen):
+            (tmp_path / f"{i:03}.png").write_bytes(b"broken")
+        assert load_images(str(tmp_path), only="all", limit=10).test[:, 0, 0, 0].tolist() == chosen
+
+    def test_sizes_that_differ(self, tmp_path):
+        write(tmp_path / "a", PICTURES[:2], size=(40, 30))
+        with pytest.raises(ValueError, match="are 30x40, not of one square size; say --image-size"):
+            load_images(str(tmp_path))
+        write(tmp_path / "b", PICTURES[:2])
+        with pytest.raises(ValueError, match="are 30x40 to 32x32, not of one square size; say --image-size"):
+            load_images(str(tmp_path), only="all")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_picture_is_named_or_left_out(workers, tmp_path, monkeypatch):
+    write(tmp_path, PICTURES[:25])
+    (tmp_path / "007.png").write_bytes(png(0)[:-40])
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/007.png: .*truncated.*; skip_bad=True \(--skip-bad\)") as error:
+        load_images(str(tmp_path), workers=workers)
+    assert len(str(error.value).splitlines()) == 1
+    images = load_images(str(tmp_path), workers=workers, skip_bad=True)
+    assert (len(images.train), len(images.test), len(images.bad)) == (22, 2, 1)
+    assert f"\nleft out: {tmp_path}/007.png: " in str(images)
+    monkeypatch.setattr(door, "IN_MEMORY", 0)  # streamed
+    train = load_images(str(tmp_path), workers=workers).train
+    with pytest.raises(ValueError, match=r"^\S+/007.png: .*truncated.*; skip_bad=True \(--skip-bad\) leaves") as error:
+        list(batches(train, 23, torch.Generator().manual_seed(0), 0, 1, workers))
+    assert len(str(error.value).splitlines()) == 1
+    images = load_images(str(tmp_path), workers=workers, skip_bad=True)
+    (batch,) = batches(images.train, 22, torch.Generator().manual_seed(0), 0, 1, workers)
+    assert batch.shape == (22, 3, 32, 32)
+    assert len(images.bad) == 1
 
 
 def test_a_large_set_streams_and_trains(tmp_path, monkeypatch):
-    write(tmp_path / "large", PICTURES, size=(40, 48))
-    monkeypatch.setattr(data, "IN_MEMORY", 1000)
-    images = load_images(str(tmp_path / "large"), 16)
-    assert not isinstance(images.train, torch.Tensor)
+    for name in "ab":
+        write(tmp_path / name, PICTURES, size=(40, 48))
+    monkeypatch.setattr(door, "IN_MEMORY", 1000)
+    images = load_images(str(tmp_path / "a"), 16)
     assert images.train[0].shape == (3, 16, 16)
-    for name, workers in (("a", 0), ("b", 0)):
+    for name in ("one", "two"):
         torch.manual_seed(0)
-        vae = ConvVAE(16, 4, width=8)
-        train_vae(vae, images, Recipe(epochs=1, batch_size=20), tmp_path / name, workers=workers)
-    logs = [(tmp_path / name / "log.csv").read_text().rsplit(",", 1)[0] for name in "ab"]
+        train_vae(ConvVAE(16, 4, width=8), images, Recipe(epochs=1, batch_size=20), tmp_path / name)
+    logs = [(tmp_path / name / "log.csv").read_text().splitlines()[1].split(",")[:4] for name in ("one", "two")]
     assert logs[0] == logs[1]
+    other = load_images(str(tmp_path / "b"), 16).train
+    assert other.fingerprint() == images.train.fingerprint()
+    (tmp_path / "b" / "001.png").write_bytes(png(5))
+    assert other.fingerprint() != images.train.fingerprint()
 
 
-def test_a_torchvision_dataset_by_name(tmp_path, monkeypatch):
-    """No download here: FakeData behind the arguments of a dataset with train=."""
-    from torchvision import datasets
-
-    class Toy(datasets.FakeData):
-        def __init__(self, root, train, download):
-            assert download
-            super().__init__(size=30 if train else 10, image_size=(3, 20, 20))
-
-    monkeypatch.setattr(datasets, "Toy", Toy, raising=False)
-    images = load_images("Toy", root=tmp_path)
-    assert (images.train.shape, images.test.shape) == ((30, 3, 20, 20), (10, 3, 20, 20))
-    assert images.test_labels.tolist() == [datasets.FakeData(10, (3, 20, 20))[i][1] for i in range(10)]
+def shard(file, numbers, cut=0):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(file, "w") as archive:
+        for i in numbers:
+            for name, content in ((f"{i:04}.png", png(i)[: -cut or None]), (f"{i:04}.cls", str(i % 3).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
 
 
-def test_a_torchvision_dataset_that_cannot_be_downloaded(tmp_path, monkeypatch):
-    """CIFAR-10's own class, of five images and from a server that is not there; the cure is to copy its folder."""
-    from torchvision import datasets
-
-    x = (np.stack(PICTURES[:5]).transpose(0, 3, 1, 2)).reshape(5, -1)
-    files = {
-        "train": pickle.dumps({"data": x, "labels": [3, 1, 4, 1, 5]}),
-        "test": pickle.dumps({"data": x[:2], "labels": [9, 2]}),
-        "meta": pickle.dumps({"names": list("abcdefghij")}),
-    }
-    md5 = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
-
-    class Small(datasets.CIFAR10):
-        base_folder, url = "small-py", "http://127.0.0.1:9/small.tar.gz"
-        train_list, test_list = (((name, md5[name]),) for name in ("train", "test"))
-        meta = {"filename": "meta", "key": "names", "md5": md5["meta"]}  # noqa: RUF012
-
-    monkeypatch.setattr(datasets, "Small", Small, raising=False)
-    advice = rf"copy {tmp_path}/small-py from a machine that has it, or name an \.npz"
-    for download, reason in ((True, "<urlopen error .*refused>"), (False, "which was forbidden")):
-        with pytest.raises(ValueError, match=rf"could not be downloaded \({reason}\): {advice}") as error:
-            load_images("Small", root=tmp_path, download=download)
-        assert len(str(error.value).splitlines()) == 1
-    (tmp_path / "small-py").mkdir()
-    for name, content in files.items():
-        (tmp_path / "small-py" / name).write_bytes(content)
-    images = load_images("Small", root=tmp_path, download=False)
-    assert (images.train[3].permute(1, 2, 0).numpy() == PICTURES[3]).all()
-    assert images.train_labels.tolist() == [3, 1, 4, 1, 5]
-    assert images.test_labels.tolist() == [9, 2]
+def test_shards(tmp_path):
+    shard(tmp_path / "set [1]" / "imagenet-train-0000.tar", range(4))
+    shard(tmp_path / "set [1]" / "imagenet-train-0001.tar", range(4, 6))
+    shard(tmp_path / "set [1]" / "Valid" / "0.tar", range(6, 9))
+    images = load_images(str(tmp_path / "set [1]"))
+    assert images.train_labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert images.test_labels.tolist() == [0, 1, 2]
+    assert torch.equal(images.train[5], pixels(5))
+    shard(tmp_path / "bad.tar", range(3), cut=40)
+    with pytest.raises(ValueError, match=r"^\S+bad.tar\[0\] \(0000.png\): .*truncated"):
+        load_images(str(tmp_path / "bad.tar"), only="all")
+    whole = (tmp_path / "set [1]" / "imagenet-train-0000.tar").read_bytes()
+    (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"^'\S+cut.tar' cannot be read \(.*\)$"):
+        load_images(str(tmp_path / "cut.tar"))
 
 
-def test_a_grey_torchvision_dataset_has_one_channel(tmp_path, monkeypatch):
-    from torchvision import datasets
+@pytest.fixture
+def parquet(tmp_path):
+    """Three splits of which that for testing hides its labels, and a second column of pictures."""
+    files = {}
+    for name, numbers in (("train", range(12)), ("validation", range(12, 15)), ("test", range(15, 17))):
+        labels = [-1 if name == "test" else i % 2 for i in numbers]
+        columns = {"small": [{"bytes": png(i), "path": None} for i in numbers], "fine": labels}
+        columns["large"] = [{"bytes": png(i + 1), "path": None} for i in numbers]
+        features = {"small": datasets.Image(), "fine": datasets.ClassLabel(2), "large": datasets.Image()}
+        table = datasets.Dataset.from_dict(columns, datasets.Features(features))
+        files[f"data/{name}-00000-of-00001.parquet"] = tmp_path / "pq" / f"{name}.parquet"
+        files[f"data/{name}-00000-of-00001.parquet"].parent.mkdir(exist_ok=True)
+        table.to_parquet(files[f"data/{name}-00000-of-00001.parquet"])
+    return files
 
-    class Grey(datasets.FakeData):
-        def __init__(self, root, split, download):
-            super().__init__(size=30 if split == "train" else 10, image_size=(1, 20, 20))
 
-    monkeypatch.setattr(datasets, "Grey", Grey, raising=False)
-    assert load_images("Grey", root=tmp_path).train.shape == (30, 1, 20, 20)
-    assert load_images("Grey", root=tmp_path, channels=3).train.shape == (30, 3, 20, 20)
+def test_parquet(parquet, tmp_path):
+    images = load_images(str(tmp_path / "pq"))
+    assert images.train_labels.tolist() == [0, 1] * 6
+    assert images.test_labels.tolist() == [0, 1, 0], "whose labels are not hidden"
+    assert torch.equal(images.train[5], pixels(5))
+    other = load_images(str(tmp_path / "pq" / "train.parquet"), column="large", split="train[:50%]", only="all")
+    assert torch.equal(other.test[5], pixels(6))
+    assert len(other.test) == 6
+    with pytest.raises(ValueError, match="has no column 'x'; say --column: small, fine, large"):
+        load_images(str(tmp_path / "pq"), column="x")
+
+
+OF_THE_HUB = """
+import sys
+from idaa_transforms.training.images import load_images
+for source, options in eval(sys.argv[1]):
+    try:
+        images = load_images(source, **options)
+        print(images, images.test_labels.tolist(), images.test[0, :, 0, 0].tolist())
+    except ValueError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_data_set_of_the_hub_by_name(parquet, tmp_path):
+    """The real client against a Hub on localhost: at a revision, a split and a column; and offline afterwards."""
+    server = Hub()
+    old = server.commit("datasets/org/name", {name: file.read_bytes() for name, file in parquet.items()})
+    server.commit("datasets/org/name", {"data/train-00000-of-00001.parquet": b"broken"})
+    env = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home")}
+
+    def read(*cases, **variables):
+        command = [sys.executable, "-c", OF_THE_HUB, repr(cases)]
+        done = subprocess.run(command, env=env | variables, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()
+
+    good = ("org/name", {"revision": old}), ("org/name", {"revision": old, "split": "train", "column": "large"})
+    cases = *good, ("org/name", {}), ("org/name", {"revision": "nothing"}), ("org/other", {})
+    *found, broken, moved, other = read(*cases)
+    assert found == [
+        f"name: 12 to train on, 3 to test on, 32x32, 3 channels [0, 1, 0] {PICTURES[12][0, 0].tolist()}",
+        f"name: 11 to train on, 1 to test on, 32x32, 3 channels [0] {PICTURES[1][0, 0].tolist()}",
+    ]
+    for source, line in (("org/name", broken), ("org/name", moved), ("org/other", other)):
+        assert line.startswith(f"{source!r} is no file or folder, and no data set of the Hub that answers (")
+    server.server.shutdown()
+    assert read(good[0], HF_HUB_OFFLINE="1") == found[:1]
 
 
 @pytest.mark.parametrize("world", [1, 2])
@@ -145,12 +256,13 @@ def test_batches_cover_an_epoch_once(world):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: "nonsense", "'nonsense' is no .npz or .npy, no folder and no torchvision dataset"),
+        (lambda p: "nonsense", "'nonsense' is no file or folder, and no data set of the Hub that answers"),
         (lambda p: p / "no.npz", "no.npz: there is no such file"),
-        (lambda p: p, "no pictures in .*; looked for .jpg"),
-        (lambda p: "FakeData", "torchvision's FakeData has no train and test split"),
+        (lambda p: p, r"no pictures in \S+; looked for .*\.jpg, .*\.parquet"),
+        (lambda p: write(p / "one", PICTURES[:1]) or p, "has too few pictures"),
     ],
 )
 def test_sources_that_are_none(make, message, tmp_path):
-    with pytest.raises((ValueError, OSError, RuntimeError), match=message):
-        load_images(str(make(tmp_path)), root=tmp_path)
+    with pytest.raises(ValueError, match=message) as error:
+        load_images(str(make(tmp_path)))
+    assert len(str(error.value).splitlines()) == 1

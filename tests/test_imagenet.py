@@ -8,21 +8,20 @@ import time
 
 import evaluate
 import kornia.augmentation as K
-import numpy as np
 import pytest
 import ranks
 import torch
 from config import configure
 from conftest import tiny_vae
+from crops import load
 from methods import IMAGENET
-from picture_files import PICTURES
+from picture_files import PICTURES, write
 from torch import nn
 from train import make_model, make_optimiser, set_rate, train
 
 from examples.shared.clock import Clock
 from examples.shared.parallel import augment_share
 from idaa_transforms import IDAATransform
-from idaa_transforms.training.pack import pack
 from idaa_transforms.training.run import TrainingError
 
 pytestmark = pytest.mark.slow
@@ -32,13 +31,13 @@ SMALL = ["--backbone", "resnet10t", "--backbone-options", '{"channels": [8, 8, 8
 
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
-    """24 pictures of three classes in shards of unlike sizes, six steps."""
+    """26 pictures of three classes, six steps."""
     folder = tmp_path_factory.mktemp("imagenet")
     IDAATransform(tiny_vae(16)).save_pretrained(folder / "vae")
-    x, y = np.stack(PICTURES[:28]), np.arange(28) % 3
-    np.savez(folder / "toy.npz", x_train=x[:26], y_train=y[:26], x_test=x[26:], y_test=y[26:])
-    pack(str(folder / "toy.npz"), folder / "shards", per_shard=7)
-    chosen = ["--recipe", "imagenet", *SMALL, "--data", str(folder / "shards"), "--weights", str(folder / "vae")]
+    for i in range(3):
+        write(folder / "pictures" / "train" / str(i), PICTURES[i:26:3], size=(40, 32))
+        write(folder / "pictures" / "val" / str(i), PICTURES[26 + i : 27 + i])
+    chosen = ["--recipe", "imagenet", *SMALL, "--data", str(folder / "pictures"), "--weights", str(folder / "vae")]
     size = ["--image-size", "16", "--batch-size", "8", "--epochs", "2", "--probe-epochs", "2", "--probe-batch", "16"]
     return [*chosen, *size, "--device", "cpu", "--no-bf16", "--threads", "1", "--workers", "0", "--every", "2"]
 
@@ -72,8 +71,6 @@ class Killed(BaseException):
 FORMS = [
     ["--method", "simsiam", "--view", "idaa", "--pair", "replace"],
     ["--method", "simclr", "--view", "none"],
-    ["--method", "simclr", "--view", "third", "--accumulate", "2"],
-    ["--method", "simclr", "--view", "clae"],
     ["--method", "simclr", "--view", "idaa-grad", "--pair", "both", "--coarse", "--no-dual-bn"],
     ["--method", "mochi", "--view", "none"],
 ]
@@ -123,7 +120,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_bit_for_bit_the_same(form, 
     assert [row["loss"] for row in parts["log"]] == [row["loss"] for row in whole["log"]]
     for row in whole["log"]:
         phases = sum(row[f"{name}_seconds"] for name in large.PHASES)
-        assert phases == pytest.approx(row["seconds"], abs=0.05)
+        assert phases == pytest.approx(row["seconds"], rel=0.1, abs=0.05)
         assert (row["view_seconds"] > 0) == (form[3] in ("clae", "idaa", "idaa-grad"))
 
 
@@ -144,10 +141,10 @@ def test_evaluation_of_a_folder(options, tmp_path):
 def test_other_data_are_refused(options, tmp_path):
     more = ["--method", "simclr", "--view", "none", "--stop-after", 1]
     assert run(options, tmp_path, *more) == {}
-    np.savez(tmp_path / "b.npz", x_train=np.stack(PICTURES[:30]), y_train=np.arange(30) % 3)
-    pack(str(tmp_path / "b.npz"), tmp_path / "b")
+    for part in ("train", "val"):
+        write(tmp_path / "b" / part / "0", PICTURES[:30])
     with pytest.raises(ValueError, match="the checkpoint is of other pictures than --data has now; use another --out"):
-        run([str(tmp_path / "b") if word.endswith("shards") else word for word in options], tmp_path, *more)
+        run([str(tmp_path / "b") if word.endswith("pictures") else word for word in options], tmp_path, *more)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(options, tmp_path):
@@ -227,10 +224,7 @@ def test_a_process_that_is_told_to_end_says_how_to_go_on(options, tmp_path):
     (process,) = started = ranks.start(1, tmp_path / "said", [*options, *more])
     until_checkpoint(started, tmp_path / "run")
     os.kill(process.pid, signal.SIGTERM)
-    told = (
-        "train.py: it was told to end (SIGTERM), as torchrun does where another process has died; the same command "
-        f"goes on from {tmp_path / 'run' / 'checkpoint.pt'}"
-    )
+    told = f"train.py: stopped; the same command goes on from {tmp_path / 'run' / 'checkpoint.pt'}"
     assert ranks.ended(started, tmp_path / "said") == [(1, told)]
 
 
@@ -247,10 +241,42 @@ def test_what_cannot_be_combined(options, tmp_path, capsys):
         ValueError, match="26 pictures in batches of 8 for 1 processes, each in 3 parts, leave some empty"
     ):
         run(options, tmp_path, "--accumulate", 3)
-    with pytest.raises(
-        ValueError, match=r"'nothing' is no folder of shards or pictures; `idaa pack DATA nothing` makes"
-    ):
+    with pytest.raises(ValueError, match=r"'nothing' is no file or folder, and no data set of the Hub that answers"):
         run([*options, "--data", "nothing"], tmp_path)
+
+
+class Dying(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        os._exit(1)
+
+
+class Sleeping(Dying):
+    def __getitem__(self, i):
+        time.sleep(60)
+
+
+@pytest.mark.parametrize(("dataset", "patience"), [(Dying(), 60), (Sleeping(), 1)])
+def test_a_worker_that_dies_or_sleeps_is_one_line(dataset, patience):
+    with pytest.raises(TrainingError, match=r"the workers that decode pictures ended, or took more than \d+ s") as told:
+        list(load(dataset, 2, 1, patience))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_processes_share_each_batch_and_go_on_in_the_middle(world):
+    """Whatever has been seen, by however many processes and workers."""
+    rows = torch.arange(21)
+    epoch = [list(load(rows, 8, 0, 60, order=(3, 1, 0))), list(load(rows, 8, 1, 60, order=(3, 1, 0)))]
+    assert [batch.tolist() for batch in epoch[0]] == [batch.tolist() for batch in epoch[1]]
+    assert len(torch.cat(epoch[0]).unique()) == 16
+    second = [next(load(rows, 8, 0, 60, rank, world, (3, 1, 1))) for rank in range(world)]
+    assert torch.equal(torch.stack(second, 1).flatten(), epoch[0][1])
+    assert [b.tolist() for b in load(rows, 8, 0, 60, order=(3, 2, 0))] != [b.tolist() for b in epoch[0]]
+    apart = [torch.cat(list(load(rows, 8, 0, 60, rank, world))) for rank in range(world)]
+    assert torch.cat(apart).sort().values.tolist() == rows.tolist()
 
 
 def test_recipes_of_the_papers():

@@ -8,7 +8,7 @@ import torch
 from conftest import tiny_vae
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from idaa_transforms._util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torchvision import tv_tensors

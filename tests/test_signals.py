@@ -8,14 +8,15 @@ import torch
 from conftest import tiny_vae
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_runs import train_by_command
 
 from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.autoencoders import ConvVAE, Wrapped
 from idaa_transforms.cli import main
+from idaa_transforms.training.augmentation import SignalAugmentation
 from idaa_transforms.training.card import publish
-from idaa_transforms.training.data import statistics
 from idaa_transforms.training.evaluation import evaluate_vae
-from idaa_transforms.training.signals import SignalAugmentation, load_signals
+from idaa_transforms.training.images import load_signals, statistics
 from idaa_transforms.training.vae import Recipe, train_vae
 
 
@@ -178,7 +179,7 @@ class TestData:
         assert (found.train.shape, found.test.shape) == ((285, 3, 32), (15, 3, 32))
         assert found.train.dtype == torch.float32
         assert found.test_labels.tolist() == [i % 7 for i in range(0, 300, 20)]
-        assert "285 to train on, 15 to test on" in str(found.found)
+        assert str(found) == "waves.npz: 285 to train on, 15 to test on, 32, 3 channels"
         with np.load(waves) as data:
             turned = data["x_train"].transpose(0, 2, 1)
         np.savez(tmp_path / "a.npz", x_train=turned[20:].astype("float64"), x_test=turned[:20])
@@ -194,9 +195,12 @@ class TestData:
             ({"x_train": np.zeros((4, 8))}, r"x_train has shape \(4, 8\) and type float64; signals are numbers"),
             ({"x_train": np.zeros((4, 2, 8), dtype="U1")}, "type <U1; signals are numbers"),
             ({"x_train": np.full((4, 2, 8), np.nan)}, "NaN or infinite values in 4 of 4 signals"),
-            ({"x_train": np.zeros((4, 2, 8)), "x_test": np.zeros((4, 3, 8))}, "differ in channels or length"),
-            ({"x_train": np.zeros((4, 2, 8)), "y_train": np.zeros(3)}, r"y_train has shape \(3,\).*labels are 4 whole"),
-            ({"x_train": np.zeros((1, 2, 8))}, "too few signals: 0 to train on, 1 to test on"),
+            ({"x_train": np.zeros((4, 2, 8)), "x_test": np.zeros((4, 3, 8))}, "differ in size or channels"),
+            (
+                {"x_train": np.zeros((4, 2, 8)), "y_train": np.zeros(3)},
+                r"y_train .* shape \(3,\); labels are 4 whole",
+            ),
+            ({"x_train": np.zeros((1, 2, 8))}, "too few rows: 0 to train on, 1 to test on"),
         ],
     )
     def test_what_is_refused(self, arrays, message, tmp_path):
@@ -280,7 +284,7 @@ def test_by_the_command(waves, tmp_path, capsys):
     for option in (["--skip-bad"], ["--channels", "3"], ["--image-size", "32"]):
         with pytest.raises(SystemExit, match=f"{option[0]} is of images, and --signals says"):
             main(["train-vae", str(waves), "--signals", "ncl", "--out", str(out), *small, *option])
-    main(["train-vae", str(waves), "--signals", "ncl", "--out", str(out), *small])
+    train_by_command(str(waves), "--signals", "ncl", "--out", str(out), *small)
     measured = _printed(capsys, ["eval-vae", str(out), str(waves)])
     expected = evaluate_vae(IDAATransform.from_pretrained(out).autoencoder, load_signals(waves).test)
     assert measured["mse"] == pytest.approx(expected["mse"], abs=1e-4)

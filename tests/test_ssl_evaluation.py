@@ -15,7 +15,7 @@ from torch import nn
 from train import load_data
 
 from idaa_transforms.sample import cifar10_sample
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import torch
 from conftest import tiny_vae
 from hypothesis import given
 from hypothesis import strategies as st
-from idaa_transforms._util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 from torchvision import tv_tensors
 
 from idaa_transforms import CLAETransform, EpsSchedule, IDAATransform, hub

@@ -174,6 +174,8 @@ def test_torchvision_keeps_labels_where_they_are_read(name):
     ("name", "message"),
     [
         ("cub200", "README.md says where to get it"),
+        ("birdsnap", "README.md says where to get it"),
+        ("nowhere", "'nowhere' is no file or folder"),
         ("one", "one has 1 class to train on; a classifier needs two"),
         ("strange", "strange tests on class 7, of which it has no training image"),
     ],

@@ -20,7 +20,7 @@ import torch
 from pycocotools import mask as rle
 from torch import Tensor
 
-from idaa_transforms.training.pictures import one_line, read_picture, shown
+from idaa_transforms.training.decode import one_line, read_picture, shown
 
 Annotation = dict[str, Any]
 Target = dict[str, Tensor]

@@ -33,7 +33,6 @@ class Config:
     # data
     data: str = "cifar100"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
     root: str = "data"
-    download: bool = True  # by torchvision, where cifar10 or cifar100 is not in root
     image_size: int = 0  # 0: as they are
     train_images: int = 0  # the first so many; 0: all
     test_images: int = 0
@@ -64,7 +63,7 @@ class Config:
 
 VIEWS = get_args(get_type_hints(Config)["view"])
 # What decides nothing but where and how fast.
-PLACE = ("out", "root", "download", "device", "threads", "stop_after")
+PLACE = ("out", "root", "device", "threads", "stop_after")
 AXES = ("view", "data", "labels", "scale", "seed")
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},

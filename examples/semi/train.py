@@ -24,7 +24,7 @@ from tqdm import tqdm
 from examples.shared.images import labelled_images
 from examples.shared.runs import decaying, hours, now, read_log, resume, save, set_up, since, write_result
 from idaa_transforms._util.provenance import provenance
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 from idaa_transforms.training.run import log_row, own_folder
 
 from . import split
@@ -36,7 +36,7 @@ from .step import Batch, Model, make_attack, update
 def load_data(config: Config) -> Images:
     """Images, uint8, and labels, on the device."""
     counts = {"train": config.train_images, "test": config.test_images}
-    return labelled_images(config.data, config.root, config.image_size, config.download, config.device, **counts)
+    return labelled_images(config.data, config.root, config.image_size, config.device, **counts)
 
 
 def batches(config: Config, data: Images, labelled: Tensor, steps: int, generator: torch.Generator) -> Iterator[Batch]:

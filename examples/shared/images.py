@@ -8,17 +8,16 @@ import torch
 from torch import Tensor
 
 from idaa_transforms.sample import cifar10_sample
-from idaa_transforms.training.data import Images, load_images
-from idaa_transforms.training.signals import load_signals
+from idaa_transforms.training.images import Images, load_images, load_signals
 
-TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+HUB = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
+"""Short names of data sets of the Hub."""
 
 
 def labelled_images(
     data: str,
     root: str = "data",
     size: int = 0,
-    download: bool = True,
     device: str = "cpu",
     train: int = 0,
     test: int = 0,
@@ -28,11 +27,10 @@ def labelled_images(
     """Images, uint8 (N, C, H, W), or signals, float32 (N, C, L), and labels (N,), on ``device``.
 
     Args:
-        data: NAME of a file <root>/NAME.npz, any .npz, a folder with a folder for each class, cifar10 or cifar100 of
-            torchvision, or "sample": 64 images of the package.
+        data: NAME of a file <root>/NAME.npz, any .npz, a folder with a folder for each class, a data set of the Hub,
+            or "sample": 64 images of the package.
         root: see above.
         size: height and width; 0 for what they are.
-        download: whether torchvision may.
         device: where they go.
         train: keep so many of the training images, evenly spaced, since files may be sorted by class; 0 for all.
             ``test`` likewise.
@@ -48,11 +46,8 @@ def labelled_images(
         images = Images(x[:48], x[48:], "sample", y[:48], y[48:])
     else:
         file = Path(root) / f"{data}.npz"
-        source = str(file) if file.exists() else TORCHVISION.get(data, data)
-        if signals:
-            images = load_signals(source)
-        else:
-            images = load_images(source, size or None, Path(root), channels=channels, download=download)
+        source = str(file) if file.exists() else HUB.get(data, data)
+        images = load_signals(source) if signals else load_images(source, size or None, channels=channels)
     parts = images.train, images.train_labels, images.test, images.test_labels
     if not all(isinstance(part, Tensor) for part in parts) or (images.train_labels < 0).any():
         raise ValueError(

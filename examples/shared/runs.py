@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from idaa_transforms._util.files import write_whole
-from idaa_transforms.training.run import load_checkpoint, own_device, processes, save_whole
+from idaa_transforms.training.run import load_checkpoint, own_device, processes, same_settings, save_whole
 
 Times = dict[str, float]
 """Of the clock and of the processor, which other work may share."""
@@ -77,10 +77,7 @@ def resume(checkpoint: Path, config: Any, state: dict[str, Any], place: Iterable
         raise ValueError(
             f"{checkpoint} has no {', '.join(sorted(missing))}: it is of another program; use another --out"
         )
-    now, was = asdict(config), saved["config"]
-    if differ := [name for name in now if name not in place and was.get(name) != now[name]]:
-        differences = ", ".join(f"{name} {was.get(name)!r}, not {now[name]!r}" for name in differ)
-        raise ValueError(f"{checkpoint} was made with {differences}; use another --out")
+    same_settings(checkpoint, saved["config"], asdict(config), place)
     for name, part in state.items():
         part.load_state_dict(saved[name])
     return saved["epoch"], saved["spent"]

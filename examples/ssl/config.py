@@ -48,10 +48,9 @@ class Config:
     weights: str = "cifar10-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
 
     # data and augmentation
-    data: str = "cifar10"  # a file <root>/<data>.npz, any .npz, a folder of class folders, or "sample": 64 images
+    data: str = "cifar10"  # <root>/<data>.npz, any .npz, a folder of class folders, org/name of the Hub, or "sample"
     root: str = "data"
-    download: bool = True  # by torchvision, where cifar10 or cifar100 is not in root
-    stream: bool = False  # data are shards, or a folder, read as they are needed: see large.py
+    stream: bool = False  # pictures are read as they are needed: see large.py
     signals: bool = False  # data are an .npz of x_train (N, C, L), in units of their own
     image_size: int = 0  # 0: as they are
     train_images: int = 0  # so many, evenly spaced; 0: all
@@ -115,7 +114,7 @@ OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
 BY_GRADIENT = ("clae-grad", "idaa-grad")  # by the step's own gradient
 # What decides nothing but where and how fast.
 PLACE = (
-    *("out", "root", "download", "device", "threads", "compile", "stop_after"),
+    *("out", "root", "device", "threads", "compile", "stop_after"),
     *("workers", "every", "patience", "tensorboard"),
 )
 ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
 
-from idaa_transforms.training.data import Images
+from idaa_transforms.training.images import Images
 
 
 @torch.no_grad()

@@ -1,8 +1,7 @@
 """Training on pictures that do not fit into memory, in steps: ImageNet at 224.
 
-    idaa pack path/to/imagenet data/imagenet
     torchrun --nproc-per-node 8 examples/ssl/train.py --recipe imagenet --method simsiam --view idaa --pair replace \\
-        --data imagenet
+        --data path/to/imagenet
 
 Workers decode pictures and cut the random crops of each view out of them; all else of the augmentation is done on the
 device. A batch, its views and their colours are the same whatever the number of processes. A run that was interrupted,
@@ -12,9 +11,9 @@ not.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 from config import PLACE, Config
+from crops import Cropped, RandomCrops, labelled_pictures, load
 from network import Model
 from probe import probe
 from step import augmentations, learn, make_attack
@@ -33,10 +33,9 @@ from train import learning_rate, make_model, make_optimiser, set_rate, strength
 from examples.shared.clock import Clock
 from examples.shared.parallel import augment_share
 from examples.shared.runs import hours, now, read_log, resume, save, set_up, since, write_result
-from examples.shared.stream import Cropped, RandomCrops, epoch_order, load, open_pictures
 from idaa_transforms._util.provenance import provenance
-from idaa_transforms.training.reading import Part
-from idaa_transforms.training.run import TrainingError, fingerprint, log_row, own_folder
+from idaa_transforms.training.pictures import Pictures
+from idaa_transforms.training.run import TrainingError, log_row, own_folder, stoppable
 
 PHASES = ("data", "augmentation", "view", "step", "checkpoint")
 
@@ -67,7 +66,7 @@ def train_stream(config: Config) -> dict[str, Any]:
     """Train, evaluate, and return what result.json holds; {} on all but the first process, and if stopped before."""
     origin = provenance()
     rank, world = set_up(config)
-    learning, testing = open_pictures(config.data, config.root, config.train_images, config.test_images)
+    learning, testing = labelled_pictures(config.data, config.root, config.train_images, config.test_images)
     steps = len(learning) // config.batch_size
     total = round(config.epochs * steps)
     if not total or config.batch_size % (world * config.accumulate):
@@ -81,7 +80,7 @@ def train_stream(config: Config) -> dict[str, Any]:
     attack = make_attack(config, model)
     if config.compile:
         model.backbone.compile()
-    folder, position = Path(config.out), Position(fingerprint(learning))
+    folder, position = Path(config.out), Position(learning.fingerprint())
     state = {"model": model, "optimiser": optimiser, "position": position}
     with own_folder(folder, lock=rank == 0), explained(folder / "checkpoint.pt"):
         aside = (*PLACE, "data")  # a folder may move: its fingerprint counts
@@ -107,7 +106,7 @@ class Run:
     attack: Any
     optimiser: torch.optim.Optimizer
     position: Position
-    learning: Part
+    learning: Pictures
     steps: int
     spent: dict[str, float]
     rank: int
@@ -145,10 +144,10 @@ class Run:
     def batches(self, last: int) -> Iterator[Any]:
         """What is left of the epoch: this process's share of the crops of each batch, uint8, and labels."""
         epoch, done = divmod(self.position.step, self.steps)
-        order = epoch_order(self.learning, self.config.seed, epoch, self.config.batch_size)
-        rows = order[done : done + last - self.position.step, self.rank :: self.world].tolist()
         dataset = Cropped(self.learning, self.crops, f"{self.config.seed} {epoch}")
-        return load(dataset, rows, self.config.workers, self.config.patience)
+        options = self.config.workers, self.config.patience, self.rank, self.world
+        batches = load(dataset, self.config.batch_size, *options, (self.config.seed, epoch, done))
+        return itertools.islice(batches, last - self.position.step)
 
     def step(self, crops: list[Tensor]) -> Tensor:
         """One step on stacks of crops (b, V, C, H, W), seeded by its number; its two losses."""
@@ -218,31 +217,20 @@ def same_everywhere(step: int) -> None:
 @contextmanager
 def explained(checkpoint: Path) -> Iterator[None]:
     """Whatever ends a run is one line, with how to go on: workers and processes that die or hang, and SIGTERM."""
-
-    told: list[int] = []
-
-    def terminated(*_: Any) -> None:
-        told.append(1)
-        raise TrainingError("SIGTERM")
-
-    before = signal.signal(signal.SIGTERM, terminated)
     try:
-        yield
+        with stoppable():
+            yield
     except KeyboardInterrupt:
         raise TrainingError(f"stopped; {how_to_go_on(checkpoint)}") from None
     except Exception as error:
         said = " ".join(str(error).split())
-        if told:  # whatever it became on its way out
-            said = "it was told to end (SIGTERM), as torchrun does where another process has died"
-        elif isinstance(error, RuntimeError) and any(word in said for word in ("gloo", "NCCL", "Timed out")):
+        if isinstance(error, RuntimeError) and any(word in said for word in ("gloo", "NCCL", "Timed out")):
             said = f"another process of this run ended or does not answer ({said[:160]})"
         elif isinstance(error, RuntimeError) and "DataLoader worker" in said:
             said = f"a worker that decodes pictures ended ({said[:160]}); look at the memory, or use fewer --workers"
         elif not isinstance(error, TrainingError):
             raise
         raise TrainingError(f"{said}; {how_to_go_on(checkpoint)}") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def how_to_go_on(checkpoint: Path) -> str:

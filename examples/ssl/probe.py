@@ -9,34 +9,22 @@ rate of .1 for each 256 images that falls as a cosine, random crops and flips, n
 from __future__ import annotations
 
 import math
-import random
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from config import PLACE, Config
+from crops import Cropped, labelled_pictures, load, middle
 from lightly.utils.benchmarking.topk import mean_topk_accuracy
 from network import Model
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from examples.shared.parallel import average_gradients
 from examples.shared.runs import now, resume, save, since
-from examples.shared.stream import Cropped, epoch_order, load, middle, open_pictures, random_crop
-from idaa_transforms.training.reading import Part
-
-
-def flipped(picture: Tensor, dice: random.Random, size: int) -> Tensor:
-    """A random crop, half of the time seen in a mirror."""
-    crop = random_crop(picture, size, (0.08, 1.0), dice)
-    return crop.flip(-1) if dice.random() < 0.5 else crop
-
-
-def unchanged(picture: Tensor, dice: random.Random, size: int) -> Tensor:
-    """The middle of a picture, nothing of which is random."""
-    return middle(picture, size)
+from idaa_transforms.training.pictures import Pictures
 
 
 @torch.no_grad()
@@ -46,7 +34,7 @@ def features(model: Model, crops: Tensor) -> Tensor:
 
 
 def probe(
-    config: Config, model: Model, learning: Part, testing: Part, folder: Path, rank: int = 0, world: int = 1
+    config: Config, model: Model, learning: Pictures, testing: Pictures, folder: Path, rank: int = 0, world: int = 1
 ) -> dict[str, float]:
     """Top-1 and top-5 accuracy on ``testing`` of a linear classifier trained on ``learning``.
 
@@ -54,22 +42,22 @@ def probe(
     """
     model.eval()
     size = max(world, min(config.probe_batch, len(learning)) // world * world)
-    steps, classes = len(learning) // size, max(learning.labels()) + 1
+    steps, classes = len(learning) // size, int(learning.labels.max()) + 1
     classifier = nn.Linear(model.backbone.num_features, classes).to(config.device)
     nn.init.zeros_(classifier.weight)
     nn.init.zeros_(classifier.bias)
     rate = config.probe_lr * size / 256
+    crop = v2.Compose([v2.RandomResizedCrop(config.image_size, (0.08, 1.0), antialias=True), v2.RandomHorizontalFlip()])
     optimiser = torch.optim.SGD(classifier.parameters(), rate, momentum=0.9, nesterov=True)
     state = {"classifier": classifier, "optimiser": optimiser}
     first, spent = resume(folder / "linear.pt", config, state, (*PLACE, "data"))
     for epoch in tqdm(range(first, config.probe_epochs), desc="linear", initial=first, disable=rank > 0):
         started = now()
-        rows = epoch_order(learning, config.seed, epoch, size)[:, rank::world].tolist()
-        dataset = Cropped(learning, partial(flipped, size=config.image_size), f"linear {config.seed} {epoch}")
-        for i, (batch, _) in enumerate(zip(load(dataset, rows, config.workers, config.patience), rows, strict=True)):
+        dataset = Cropped(learning, crop, f"linear {config.seed} {epoch}")
+        order = config.seed, epoch, 0
+        for i, (crops, labels) in enumerate(load(dataset, size, config.workers, config.patience, rank, world, order)):
             progress = (epoch + i / steps) / config.probe_epochs
             optimiser.param_groups[0]["lr"] = rate * (1 + math.cos(math.pi * progress)) / 2
-            crops, labels = batch
             optimiser.zero_grad()
             F.cross_entropy(classifier(features(model, crops)), labels.to(config.device)).backward()
             average_gradients(classifier.parameters())
@@ -84,14 +72,12 @@ def probe(
 
 @torch.no_grad()
 def accuracy(
-    config: Config, model: Model, classifier: nn.Module, testing: Part, rank: int = 0, world: int = 1
+    config: Config, model: Model, classifier: nn.Module, testing: Pictures, rank: int = 0, world: int = 1
 ) -> dict[str, float]:
     """Of the middles of all pictures, each process taking its share."""
-    rows = list(range(rank, len(testing), world))
-    batches = [rows[i : i + 250] for i in range(0, len(rows), 250)]
-    dataset = Cropped(testing, partial(unchanged, size=config.image_size))
+    dataset = Cropped(testing, middle(config.image_size))
     right = torch.zeros(3, device=config.device, dtype=torch.float64)
-    for crops, labels in load(dataset, batches, config.workers, config.patience):
+    for crops, labels in load(dataset, 250 * world, config.workers, config.patience, rank, world):
         best = classifier(features(model, crops)).topk(min(5, classifier.out_features)).indices
         found = mean_topk_accuracy(best, labels.to(config.device), (1, 5))
         right += torch.stack([found[1], found[5], torch.ones_like(found[1])]) * len(labels)
@@ -103,5 +89,5 @@ def accuracy(
 
 def evaluate_stream(config: Config, model: Model, folder: Path) -> dict[str, Any]:
     """The same of the checkpoint in a folder of a run, on one process."""
-    parts = open_pictures(config.data, config.root, config.train_images, config.test_images)
+    parts = labelled_pictures(config.data, config.root, config.train_images, config.test_images)
     return probe(config, model, *parts, folder)

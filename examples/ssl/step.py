@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from examples.shared.parallel import average_gradients
 from idaa_transforms import CLAETransform, IDAATransform, preserve_state
 from idaa_transforms.random import MixupNoise, RandomQuantize
-from idaa_transforms.training.signals import SignalAugmentation
+from idaa_transforms.training.augmentation import SignalAugmentation
 
 
 def backward(

@@ -29,14 +29,14 @@ from tqdm import tqdm
 from examples.shared.images import labelled_images
 from examples.shared.runs import hours, now, read_log, resume, save, set_up, since, write_result
 from idaa_transforms._util.provenance import provenance
-from idaa_transforms.training.data import Images, batches, statistics
+from idaa_transforms.training.images import Images, batches, statistics
 from idaa_transforms.training.run import TrainingError, log_row
 
 
 def load_data(config: Config) -> Images:
     """Images, uint8, or signals, float32, and labels, on the device."""
     options = {"train": config.train_images, "test": config.test_images, "channels": None, "signals": config.signals}
-    return labelled_images(config.data, config.root, config.image_size, config.download, config.device, **options)
+    return labelled_images(config.data, config.root, config.image_size, config.device, **options)
 
 
 def make_model(config: Config, images: Tensor | None) -> Model:

@@ -50,7 +50,7 @@ class Config:
 
 
 PLACE = ("backbone", "root", "download", "device", "threads", "out", "sets")
-OF_RUNS = ("out", "root", "download", "device", "threads", "compile", "stop_after")  # in a backbone's config, the same
+OF_RUNS = ("out", "root", "device", "threads", "compile", "stop_after")  # in a backbone's config, the same
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
     "small": {"train_images": 4000, "test_images": 2000, "values": 12, "steps": 300, "threads": 1},

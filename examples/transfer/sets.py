@@ -66,7 +66,7 @@ def load(name: str, root: Path, size: int, download: bool, train: int = 0, test:
 
     Args:
         name: one of torchvision's, or NAME of <root>/NAME.npz, any .npz, a folder with train/ and test/ in it, and in
-            these a folder for each class; cifar10, cifar100.
+            these a folder for each class; cifar10, cifar100, or another data set of the Hub, org/name.
         root: where sets are; a folder <root>/NAME is one too.
         size: height and width: pictures are scaled to it by their shorter side, and cropped to the middle.
         download: whether torchvision may.
@@ -81,7 +81,7 @@ def load(name: str, root: Path, size: int, download: bool, train: int = 0, test:
         folder = root / name
         if name in ("birdsnap", "cub200") and not folder.is_dir() and not (root / f"{name}.npz").exists():
             raise ValueError(f"{name} is not in {root}: examples/transfer/README.md says where to get it")
-        images = labelled_images(str(folder) if folder.is_dir() else name, str(root), size, download)
+        images = labelled_images(str(folder) if folder.is_dir() else name, str(root), size)
         parts = Parts(Part(images.train, images.train_labels), None, Part(images.test, images.test_labels))
     parts = Parts(_some(parts.train, train), parts.val, _some(parts.test, test))
     _check(name, parts)

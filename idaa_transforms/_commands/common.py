@@ -43,7 +43,7 @@ def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Te
     """
     from torchvision.transforms.v2 import functional
 
-    from ..training.data import load_images
+    from ..training.images import load_images
 
     size, channels = getattr(autoencoder, "image_size", None), len(autoencoder.mean)
     if size is not None and len(size) == 1:
@@ -51,12 +51,13 @@ def images_for(autoencoder: Any, args: argparse.Namespace, **options: Any) -> Te
             f"the weights {args.weights} are for signals, and this command reads images; measure signals in Python, "
             "with IdentityMeter and calibrate of idaa_transforms.measure"
         )
+    options |= {"skip_bad": args.skip_bad, "split": args.split, "column": args.column, "revision": args.data_revision}
     if hasattr(args, "image_size"):
-        images = load_images(args.data, args.image_size, args.root, skip_bad=args.skip_bad, **options).test
+        images = load_images(args.data, args.image_size, **options).test
     else:
         arrays = args.data.lower().endswith((".npz", ".npy"))
         at_once = None if size is None or (arrays and size[0] != size[1]) else max(size)
-        images = load_images(args.data, at_once, args.root, skip_bad=args.skip_bad, **options).test
+        images = load_images(args.data, at_once, **options).test
         if size is not None and tuple(images.shape[2:]) != tuple(size):
             images = _fit(images, size)
     if images.shape[1] == 3 and channels == 1:

@@ -4,64 +4,123 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from .common import check_device, images_for, loads_it, show, where
+
+USABLE = 0.5
+"""Share of the variance that weights have to explain: below, R(x) holds more of an image than G(x) does."""
+NOT_USABLE = 3
+"""Exit status of a training that ends below that."""
+OWN = ("image_size", "channels", "latent_dim", "width", "depth", "spatial", "beta", "statistics", "signals")
+"""Options of the network, which weights that a training starts from bring along."""
 
 
 def train_vae(args: argparse.Namespace) -> None:
     """Train a VAE on your own images, or signals, and write a folder that from_pretrained reads.
 
     The same command goes on where a run was interrupted, and ends with the same weights. Under torchrun it uses all
-    the processes.
+    the processes. The exit status is 3 if the weights explain less than half of the variance of the pixels.
     """
     import torch
 
-    from ..autoencoders.conv import ConvVAE, authors_beta
     from ..training.card import is_published, publish
-    from ..training.run import own_device
+    from ..training.evaluation import evaluate_vae
+    from ..training.run import own_device, stoppable
     from ..training.vae import Recipe, train_vae
 
     check_device(args.device)
     device = own_device(args.device)
-    recipe = Recipe(args.epochs, args.batch_size, args.lr, seed=args.seed, bf16=args.bf16).on(device)
-    images = _data(args)
-    first = int(os.environ.get("RANK", 0)) == 0
-    if first:
-        print(images.found)
+    start, settings = _start(args) if args.start else (None, None)
+    with stoppable():
+        try:
+            images = _data(args, start)
+            first = int(os.environ.get("RANK", 0)) == 0
+            if first:
+                print(images)
+            world = int(os.environ.get("WORLD_SIZE", 1))
+            fits = max(1, min(128, len(images.train)) // world * world)
+            lr = args.lr or (5e-4 if start is None else 2e-5)
+            epochs = args.epochs or (300 if start is None else 20)
+            recipe = Recipe(epochs, args.batch_size or fits, lr, seed=args.seed, bf16=args.bf16, start=args.start or "")
+            recipe = recipe.on(device)
+            torch.manual_seed(args.seed)
+            vae = (start or _fresh(args, images)).to(device).to(memory_format=torch.channels_last)
+            before = evaluate_vae(vae, images.test)["explained"] if start and first else 0.0
+            options = {"stop_after": args.stop_after, "compile": args.compile}
+            done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_how_to_go_on(args.out)) from None
+    if done < recipe.epochs or not first:
+        return
+    if is_published(args.out):
+        print(f"this run is finished ({done} epochs), and nothing was written.")
+        measured = evaluate_vae(vae, images.test)
+    else:
+        words = {"name": args.name or args.out.resolve().name, "about": args.about, "settings": settings}
+        measured = publish(vae, images, recipe, args.out, **words)
+    _conclude(measured, before, args, len(images.test))
+
+
+def _conclude(measured: dict[str, float], before: float, args: argparse.Namespace, count: int) -> None:
+    """Three lines on what was trained, and the exit status that says whether it is of use."""
+    what, share = "signals" if args.signals else "images", measured["explained"]
+    psnr = f"PSNR {measured['psnr']:.1f} dB, " if "psnr" in measured else ""
+    print(f"\nIt explains {share:.1%} of the variance of {count:,} test {what}, which it was not trained on.")
+    picture = "progress.png" if args.signals else "samples.png"
+    print(f"{psnr}KL {measured['kl']:.0f} nats; see {args.out / picture}, and README.md beside it.")
+    if share >= USABLE:
+        print(loads_it(args.out))
+        if before > share:
+            print(f"{args.start} itself explains more of them, {before:.1%}: use that, or train for longer.")
+        return
+    cures = f"more epochs, more {what}" + ("" if args.start or args.signals else " or --from natural-vae")
+    print(f"That is less than {USABLE:.0%}: these weights are not usable yet. Train in another folder with {cures}.")
+    sys.exit(NOT_USABLE)
+
+
+def _start(args: argparse.Namespace) -> Any:
+    """The weights that ``--from`` names, and the settings of the transform that go with them."""
+    from .. import hub
+    from ..autoencoders import ConvVAE
+
+    if said := [name for name in OWN if getattr(args, name)]:
+        raise ValueError(f"--{said[0].replace('_', '-')} comes with the weights of --from; leave one of them out")
+    vae, settings = hub.load(args.start)
+    if not isinstance(vae, ConvVAE) or len(vae.image_size) != 2 or len({*vae.image_size}) > 1:
+        raise ValueError(f"--from {args.start} is no ConvVAE of square images, which alone can be trained on")
+    return vae, settings
+
+
+def _fresh(args: argparse.Namespace, images: Any) -> Any:
+    """A new network for ``images``."""
+    from ..autoencoders.conv import ConvVAE, authors_beta
+
     channels, *size = images.test.shape[1:]
     mean, std = _statistics(args.statistics, images, channels)
-    beta = authors_beta(size, args.latent_dim) if args.beta is None else args.beta
-    torch.manual_seed(args.seed)
-    shape = {"channels": channels, "width": args.width, "depth": args.depth, "spatial": args.spatial}
-    vae = ConvVAE(size, args.latent_dim, **shape, mean=mean, std=std, beta=beta)
-    vae = vae.to(device).to(memory_format=torch.channels_last)
-    options = {"stop_after": args.stop_after, "compile": args.compile, "tensorboard": args.tensorboard}
-    try:
-        done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_how_to_go_on(args.out)) from None
-    if done < args.epochs or not first:
-        return
-    if is_published(args.out, vae):
-        print(f"this run is finished ({done} epochs), and nothing was written. {loads_it(args.out)}")
-        return
-    show(publish(vae, images, recipe, args.out, name=args.name or args.out.resolve().name, about=args.about))
-    print(f"\n{loads_it(args.out)}")
+    latent_dim = args.latent_dim or 512
+    beta = authors_beta(size, latent_dim) if args.beta is None else args.beta
+    shape = {"channels": channels, "width": args.width or 128, "depth": args.depth, "spatial": args.spatial}
+    return ConvVAE(size, latent_dim, **shape, mean=mean, std=std, beta=beta)
 
 
-def _data(args: argparse.Namespace) -> Any:
-    from ..training.data import load_images
-    from ..training.signals import load_signals
+def _data(args: argparse.Namespace, start: Any) -> Any:
+    from ..training.images import load_images, load_signals
 
+    data, out = Path(args.data).expanduser().resolve(), args.out.resolve()
+    if data.is_dir() and (out == data or data in out.parents):
+        raise ValueError(f"--out {args.out} lies in {args.data}, whose pictures are read; say a folder outside of it")
     if args.signals:
-        of_images = {"--image-size": args.image_size, "--channels": args.channels, "--skip-bad": args.skip_bad}
-        if said := [option for option, value in of_images.items() if value]:
-            raise ValueError(f"{said[0]} is of images, and --signals says that these are none; leave one of them out")
+        of_images = ("image_size", "channels", "skip_bad", "split", "column", "revision")
+        if said := [name for name in of_images if getattr(args, name)]:
+            option = f"--{said[0].replace('_', '-')}"
+            raise ValueError(f"{option} is of images, and --signals says that these are none; leave one of them out")
         return load_signals(args.data, args.signals)
-    reading = {"channels": args.channels, "skip_bad": args.skip_bad, "exclude": [args.out]}
-    return load_images(args.data, args.image_size, args.root, args.workers, **reading)
+    size, channels = (args.image_size, args.channels) if start is None else (start.image_size[0], start.channels)
+    which = {"split": args.split, "column": args.column, "revision": args.revision}
+    return load_images(args.data, size, args.workers, channels=channels, skip_bad=args.skip_bad, **which)
 
 
 def _statistics(choice: str | None, images: Any, channels: int) -> tuple[list[float], list[float]]:
@@ -69,7 +128,7 @@ def _statistics(choice: str | None, images: Any, channels: int) -> tuple[list[fl
     from torch import Tensor
 
     from ..autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
-    from ..training.data import statistics
+    from ..training.images import statistics
 
     if channels in (1, 3) and images.test.ndim == 4:
         cifar = choice == "cifar" or (choice is None and "cifar" in images.name.lower())
@@ -107,7 +166,7 @@ def eval_vae(args: argparse.Namespace) -> None:
 def _signals_for(autoencoder: Any, args: argparse.Namespace) -> Any:
     """Test signals of ``args.data``, in the length that ``autoencoder`` takes."""
     from ..autoencoders._resample import resample
-    from ..training.signals import load_signals
+    from ..training.images import load_signals
 
     signals = load_signals(args.data, args.signals).test
     if signals.shape[1] != autoencoder.channels:

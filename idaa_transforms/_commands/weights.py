@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from .common import check_device, where
 
@@ -36,20 +35,3 @@ def push(args: argparse.Namespace) -> None:
     from .. import hub
 
     print(hub.push(args.folder / (args.subfolder or ""), args.repository, private=args.private))
-
-
-def check_data(args: argparse.Namespace) -> None:
-    """Say what images there are, and of each that cannot be read, why."""
-    from ..training.check import check_data
-
-    found = check_data(args.data, args.root, args.workers)
-    print(found)
-    if found.bad:
-        sys.exit(1)
-
-
-def pack(args: argparse.Namespace) -> None:
-    """Pack pictures into shards, tar files of a thousand each; or, without OUT, write the index of shards."""
-    from ..training.pack import pack
-
-    print(pack(args.data, args.out, args.root, args.per_shard, args.skip_bad))

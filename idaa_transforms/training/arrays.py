@@ -1,156 +1,123 @@
-"""Images as arrays, in an .npz or an .npy: checked by their headers before anything is read, and never unpickled."""
+"""Images and signals as arrays, in an .npz or an .npy: numpy reads them, and nothing is unpickled."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .._util.extras import require
-from .pictures import check_file, eight_bits, one_line
+from .decode import one_line
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
-_CHUNK = 1000
+Layout = Literal["ncl", "nlc"]
 
 
-def read_arrays(file: Path, training: bool = True) -> dict[str, Any]:
-    """What of x_train, y_train, x_test and y_test an .npz holds, as numpy arrays; an .npy is its x_train.
-
-    x are (N, H, W) or (N, H, W, C), of a type that :func:`idaa_transforms.training.pictures.eight_bits` takes; y are
-    whole numbers (N,) or (N, 1). The file's content decides which of the two it is, not its name.
+def read_arrays(file: Path, layout: Layout | None = None) -> dict[str, Any]:
+    """What of x_train, y_train, x_test and y_test an .npz holds; an .npy is its x_train.
 
     Args:
-        training: read all of them. Else the test images alone, or x_train where there are none.
+        file: its content decides which of the two it is, not its name.
+        layout: None for images (N, H, W) or (N, H, W, C), which come back as numpy arrays, see :func:`as_images`. Of
+            signals the order of the axes, ``"ncl"`` or ``"nlc"``; these come back as float32 tensors (N, C, L).
+
+    Returns:
+        x as said, y as int64 tensors (N,).
 
     Raises:
         ValueError: the file is missing, damaged, or holds something else; one line with the file and the reason.
     """
     require("train", "numpy")
+    if layout not in (None, "ncl", "nlc"):
+        raise ValueError(f"layout={layout!r} is neither 'ncl', channels before time, nor 'nlc'")
+    with one_line(file):
+        found = _load(file)
+        for name, array in found.items():
+            if name[0] == "x":
+                found[name] = _checked_images(name, array) if layout is None else _signals(name, array, layout)
+        shapes = {name: tuple(found[name].shape[1:]) for name in ("x_train", "x_test") if name in found}
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"x_train and x_test differ in size or channels: {shapes}; make them alike")
+        for name in ("y_train", "y_test"):
+            if name in found:
+                found[name] = _labels(name, found[name], len(found[f"x{name[1:]}"]))
+        return found
+
+
+def as_images(array: Any, rows: list[int]) -> Tensor:
+    """These rows of (N, H, W) or (N, H, W, C) as uint8 (N, C, H, W): 16 bits divided by 257, floats in [0, 1] and
+    booleans times 255."""
     import numpy as np
 
-    with one_line(file):
-        start = check_file(file)
-        if start.startswith(b"\x93NUMPY"):
-            _check_images("it", *_header_of_npy(file))
-            return {"x_train": np.load(file, mmap_mode="r", allow_pickle=False)}
-        if not start.startswith(b"PK"):
-            raise ValueError(f"is neither an .npz nor an .npy; it starts with {start[:8]!r}")
-        headers = _headers_of_npz(file)
-        _check(headers, training)
-        parts = ("train", "test") if training else (("test",) if "x_test" in headers else ("train",))
-        with np.load(file, allow_pickle=False) as opened:
-            found = {name: opened[name] for name in NAMES if name in headers and name[2:] in parts}
-        return {name: _labels(name, found[name]) if name[0] == "y" else found[name] for name in found}
+    chosen = array[rows]
+    if chosen.dtype == np.uint16:
+        chosen = ((chosen.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    elif chosen.dtype.kind == "b":
+        chosen = chosen.astype(np.uint8) * 255
+    elif chosen.dtype.kind == "f":
+        if chosen.size and not (chosen.min() >= 0 and chosen.max() <= 1):  # a NaN is neither
+            raise ValueError(f"floats from {chosen.min():g} to {chosen.max():g}; only those in [0, 1] are read")
+        chosen = np.rint(chosen * 255).astype(np.uint8)
+    chosen = chosen[..., None] if chosen.ndim == 3 else chosen
+    return torch.from_numpy(chosen).permute(0, 3, 1, 2).contiguous()
 
 
-def as_images(array: Any, rows: list[int], transform: Callable[[Tensor], Tensor]) -> Tensor:
-    """These rows of (N, H, W) or (N, H, W, C) as uint8 (N, C, H, W), transformed in chunks."""
-    array, images = array[..., None] if array.ndim == 3 else array, []
-    for i in range(0, max(1, len(rows)), _CHUNK):
-        chunk = eight_bits(array[rows[i : i + _CHUNK]])
-        images.append(transform(torch.from_numpy(chunk).permute(0, 3, 1, 2).contiguous()))
-    return torch.cat(images)
+def _load(file: Path) -> dict[str, Any]:
+    import numpy as np
 
-
-def _header(stream: Any) -> tuple[tuple[int, ...], Any]:
-    """Shape and type of the array that starts here; the stream is then at its first value."""
-    from numpy.lib import format
-
-    read = {(1, 0): format.read_array_header_1_0, (2, 0): format.read_array_header_2_0}
-    version = format.read_magic(stream)
-    if version not in read:
-        raise ValueError(f"is in version {version} of the format, which is for names of fields, not for images")
-    shape, _, dtype = read[version](stream)
-    return shape, dtype
-
-
-def _header_of_npy(file: Path) -> tuple[tuple[int, ...], Any]:
+    if not file.is_file():
+        raise ValueError("there is no such file" if not file.exists() else "is no file")
     with file.open("rb") as stream:
-        shape, dtype = _header(stream)
-        _whole(shape, dtype, file.stat().st_size - stream.tell())
-    return shape, dtype
-
-
-def _headers_of_npz(file: Path) -> dict[str, tuple[tuple[int, ...], Any]]:
-    headers = {}
+        start = stream.read(32)
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError("is a Git LFS pointer, not the file itself; run: git lfs pull")
+    if not start.startswith((b"\x93NUMPY", b"PK")):
+        raise ValueError(f"is neither an .npz nor an .npy; it starts with {start[:8]!r}")
     try:
-        with zipfile.ZipFile(file) as archive:
-            for member in archive.infolist():
-                name = member.filename.removesuffix(".npy")
-                if name in NAMES:
-                    with archive.open(member) as stream:
-                        headers[name] = _header(stream)
-                        _whole(*headers[name], member.file_size - stream.tell())
-            names = archive.namelist()
+        if start.startswith(b"\x93NUMPY"):
+            return {"x_train": np.load(file, mmap_mode="r", allow_pickle=False)}
+        with np.load(file, allow_pickle=False) as opened:
+            found, names = {name: opened[name] for name in NAMES if name in opened.files}, opened.files
     except zipfile.BadZipFile as error:
         raise ValueError(f"is cut off or damaged ({error})") from error
-    if not {"x_train", "x_test"} & set(headers):
+    if not {"x_train", "x_test"} & set(found):
         raise ValueError(f"has no x_train and no x_test; it holds {', '.join(names)[:200] or 'nothing'}")
-    return headers
+    if "x_test" in found and not len(found.get("x_train", [0])):  # for judging only
+        del found["x_train"]
+    return {name: array for name, array in found.items() if f"x{name[1:]}" in found}
 
 
-def _whole(shape: tuple[int, ...], dtype: Any, there: int) -> None:
-    if dtype.hasobject:
-        raise ValueError("holds Python objects, which are never unpickled here; save numbers, as uint8")
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    if size > there:
-        raise ValueError(f"is cut off: {there:,} bytes of {size:,} are there")
-
-
-def _check(headers: dict[str, tuple[tuple[int, ...], Any]], training: bool) -> None:
-    """Whether the parts are what they should be and fit together."""
-    if training and "x_train" not in headers:
-        raise ValueError("has no x_train to train on; it needs x_train and, for a test set of its own, x_test")
-    sizes = {}
-    for part in ("train", "test"):
-        if f"x_{part}" in headers and (training or part == "test" or "x_test" not in headers):
-            shape, dtype = headers[f"x_{part}"]
-            if part == "test" and shape[:1] == (0,):
-                raise ValueError("x_test holds no images; leave it out, and every twentieth of x_train is held out")
-            sizes[part] = _check_images(f"x_{part}", shape, dtype)
-            if f"y_{part}" in headers:
-                _check_labels(f"y_{part}", *headers[f"y_{part}"], shape[0])
-    if len(sizes) == 2 and sizes["train"] != sizes["test"]:
-        one, two = ("x".join(map(str, sizes[part])) for part in ("train", "test"))
-        raise ValueError(f"x_train has images of {one} and x_test of {two} (height, width, channels); make them alike")
-
-
-def _check_images(name: str, shape: tuple[int, ...], dtype: Any) -> tuple[int, ...]:
-    """Height, width and channels."""
-    import numpy as np
-
-    if len(shape) not in (3, 4):
+def _checked_images(name: str, array: Any) -> Any:
+    shape, kind = array.shape, array.dtype.str[1:]
+    if len(shape) not in (3, 4) or (len(shape) == 3 and shape[2] <= 4 < min(shape[:2])):
         raise ValueError(f"{name} has the shape {shape}, not (N, H, W) or (N, H, W, C)")
-    if len(shape) == 3 and shape[2] <= 4 < min(shape[:2]):
-        raise ValueError(f"{name} has the shape {shape}, one picture with channels; stack pictures to (N, H, W, C)")
     if 0 in shape:
-        raise ValueError(f"{name} has the shape {shape} and holds no images")
-    if dtype.kind not in "uf?b" or (dtype.kind == "u" and dtype.itemsize > 2) or dtype == np.int8:
-        raise ValueError(f"{name} holds {dtype}; uint8, uint16 and floats in [0, 1] are read")
+        raise ValueError(f"{name} has the shape {shape} and holds no images; leave it out")
+    if kind not in ("u1", "u2", "b1", "f2", "f4", "f8"):
+        raise ValueError(f"{name} holds {array.dtype}; uint8, uint16 and floats in [0, 1] are read")
     height, width, channels = (*shape[1:], 1)[:3]
     if channels > height != width:
         order = "x.transpose(0, 2, 3, 1)"
         raise ValueError(f"{name} has the shape {shape}, like (N, C, H, W); save {order}, which is (N, H, W, C)")
-    return height, width, channels
+    return array
 
 
-def _check_labels(name: str, shape: tuple[int, ...], dtype: Any, images: int) -> None:
-    if dtype.kind not in "iu" or shape[1:] not in ((), (1,)):
-        raise ValueError(f"{name} holds {dtype} of shape {shape}, not whole numbers (N,), one an image")
-    if shape[0] != images:
-        raise ValueError(f"{name} has {shape[0]} labels for {images} images")
+def _signals(name: str, array: Any, layout: Layout) -> Tensor:
+    if array.ndim != 3 or array.dtype.kind not in "fiu" or 0 in array.shape[1:]:
+        wanted = "(N, C, L)" if layout == "ncl" else "(N, L, C)"
+        raise ValueError(f"{name} has shape {array.shape} and type {array.dtype}; signals are numbers {wanted}")
+    x = torch.from_numpy(array.astype("float32"))
+    bad = int((~x.isfinite()).flatten(1).any(1).sum())
+    if bad:
+        raise ValueError(f"{name} holds NaN or infinite values in {bad} of {len(x)} signals; leave these out")
+    return (x if layout == "ncl" else x.transpose(1, 2)).contiguous()
 
 
-def _labels(name: str, values: Any) -> Any:
-    import numpy as np
-
-    values = values.reshape(-1)
-    if values.size and values.max() > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} holds {values.max()}, which no int64 can")
-    return values.astype(np.int64)
+def _labels(name: str, array: Any, count: int) -> Tensor:
+    if array.dtype.kind not in "iu" or array.shape not in ((count,), (count, 1)):
+        shape = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"{name} holds {shape}; labels are {count} whole numbers, one for each row of x{name[1:]}")
+    return torch.from_numpy(array.reshape(-1).astype("int64"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -12,9 +13,9 @@ from .._util.files import write_whole
 from .._util.provenance import provenance
 from ..autoencoders import ConvVAE
 from ..autoencoders.conv import authors_beta
-from ..sample import cifar10_sample
-from .data import Images
+from ..hub.folder import CONFIG
 from .evaluation import evaluate_vae, save_samples, theorem_terms
+from .images import Images
 from .vae import Recipe
 
 STORED = torch.float16
@@ -48,7 +49,7 @@ Data: {data}
 
 Objective: |x - D(z)|^2 / 2 + beta KL(q(z|x) || N(0, I)) in nats an image, on normalised pixels, z drawn from q(z|x),
 with beta = {beta:g} (the authors' kl = {authors_kl:g}). Adam with betas {betas}, learning rate {lr:g} falling linearly
-to 0, {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}; {augmentation}.
+to 0, {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}; {augmentation}.{started}
 
 ## Measured
 
@@ -56,6 +57,7 @@ On {test_images} test images, z the mean of q(z|x), with the weights as stored h
 
 | what | value |
 |---|---|
+| share of the variance of {values_of} that G(x) explains | {explained:.3f} |
 | mean squared error, normalised units | {mse:.4f} |
 {psnr_row}| KL(q(z given x), N(0, I)), an upper bound of I(z; x) | {kl:.0f} nats an image |
 | share of the energy of x in G(x) | {energy_g:.3f} |
@@ -86,53 +88,49 @@ of eps costs depends on the model that is attacked; measure it on your own: `ida
 """
 
 
-_SAMPLES = "![CIFAR-10 test images x, reconstructions G(x) and residuals R(x)](samples.png)\n\n"
+_SAMPLES = "![Test images x, reconstructions G(x) and residuals R(x)](samples.png)\n\n"
 _PSNR = "| PSNR of G(x), mean over images | {psnr:.2f} dB |\n"
 _OF_IMAGES = {
     "of": "{} images",
+    "values_of": "the pixels",
     "units": "in [0, 1]",
     "augmentation": "SimCLR's random augmentation without blur",
 }
 _OF_SIGNALS = {
     "of": "signals of length {}",
+    "values_of": "the signals",
     "units": "in the units of the training data",
     "augmentation": "random windows of at least half of the length, gain and noise",
 }
 
 
-def is_published(folder: Path, vae: ConvVAE) -> bool:
-    """Whether :func:`publish` came to its end with ``vae`` in ``folder``: the card, which it writes last, is there."""
-    return (folder / "README.md").is_file() and _holds(folder, vae)
-
-
-def _holds(folder: Path, vae: ConvVAE) -> bool:
-    try:
-        stored, _ = hub.load(folder)
-    except hub.WeightsError:
-        return False
-    there = stored.state_dict()
-    return stored.config == vae.config and all(
-        torch.equal(there[key], value.cpu().to(STORED).float() if value.is_floating_point() else value.cpu())
-        for key, value in vae.state_dict().items()
-    )
+def is_published(folder: Path) -> bool:
+    """Whether :func:`publish` came to its end in the ``folder`` of a run: the card, which it writes last, is there."""
+    return (folder / "README.md").is_file()
 
 
 def publish(
-    vae: ConvVAE, images: Images, recipe: Recipe, folder: Path, *, name: str, about: str = ""
+    vae: ConvVAE,
+    images: Images,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    name: str,
+    about: str = "",
+    settings: dict[str, Any] | None = None,
 ) -> dict[str, float]:
     """Write config, weights in float16 and a filled-in model card to ``folder``; return what was measured.
 
     The numbers are those of the weights as stored, read back. Weights that are there already stay as they are, with
-    what has been calibrated for them.
+    what has been calibrated for them; new ones get the ``settings`` of the transform.
     """
-    if not _holds(folder, vae):
-        hub.save(vae, folder, {"eps": 0.1}, STORED)
+    if not (folder / CONFIG).is_file():
+        hub.save(vae, folder, settings or {"eps": 0.1}, STORED)
     stored, _ = hub.load(folder)
     measured = evaluate_vae(stored, images.test) | theorem_terms(stored, images.test)
     pictures = len(vae.image_size) == 2
-    if with_samples := pictures and vae.channels <= 3:
-        # Not of the training data: a card is published, and those pictures may not be.
-        save_samples(stored, cifar10_sample(vae.image_size)[0][:, : vae.channels], folder / "samples.png")
+    if pictures:
+        save_samples(stored, images.test, folder / "samples.png")
     values = vae.config | asdict(recipe) | provenance() | measured | (_OF_IMAGES if pictures else _OF_SIGNALS)
     card = _CARD.format(
         **values,
@@ -145,7 +143,8 @@ def publish(
         precision="bfloat16 autocast" if recipe.bf16 else "float32",
         data=f"{images.name}, {len(images.train):,} images. {about}".strip(),  # type: ignore[arg-type]
         test_images=f"{len(images.test):,}",
-        samples=_SAMPLES if with_samples else "",
+        samples=_SAMPLES if pictures else "",
+        started=f" It started from the weights {recipe.start}." if recipe.start else "",
     )
     write_whole(folder / "README.md", card)
     return measured

@@ -54,7 +54,8 @@ def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dic
     Returns:
         ``mse``: mean squared error of G(x) in normalised units; ``psnr``: in dB, of images in [0, 1], averaged over
         images (none of signals); ``energy_g`` and ``energy_r``: ``|G(x)|^2`` and ``|R(x)|^2`` over ``|x|^2``, both of
-        the whole set and in normalised units. Of a VAE, whose ``encode`` gives a posterior, also ``kl``: nats an image;
+        the whole set and in normalised units; ``explained``: the share of the variance of the values, around the mean
+        of each channel, that G(x) explains. Of a VAE, whose ``encode`` gives a posterior, also ``kl``: nats an image;
         ``active``: latent dimensions whose mean varies by more than 0.01 (Burda et al., 2016).
     """
     was_training, device = autoencoder.training, next(autoencoder.parameters()).device
@@ -62,6 +63,7 @@ def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dic
     std = _per_channel(autoencoder, images)[1].to(device)
     totals = dict.fromkeys(("residual", "reconstruction", "image", "psnr"), 0.0)
     kl, means = 0.0, []
+    sums = torch.zeros(images.shape[1], dtype=torch.float64, device=device)
     for batch in images.split(batch_size):
         x = normalised(autoencoder, batch.to(device))
         if factor := getattr(autoencoder, "factor", None):
@@ -75,17 +77,19 @@ def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dic
         totals["residual"] += r.square().sum().item()
         totals["reconstruction"] += g.square().sum().item()
         totals["image"] += x.square().sum().item()
+        sums += x.transpose(0, 1).flatten(1).double().sum(1)
         totals["psnr"] += -10 * (r * std).square().flatten(1).mean(1).log10().sum().item()
         if hasattr(encoded, "kl"):
             kl += encoded.kl().sum().item()
             means.append(encoded.mean)
     autoencoder.train(was_training)
-    found = {"mse": totals["residual"] / images.numel()}
+    variance = totals["image"] - (sums.square().sum() / images[:, 0].numel()).item()
+    found = {"explained": 1 - totals["residual"] / max(variance, 1e-12), "mse": totals["residual"] / images.numel()}
     found |= {"psnr": totals["psnr"] / len(images)} if images.ndim == 4 else {}
     found |= {"energy_g": totals["reconstruction"] / totals["image"], "energy_r": totals["residual"] / totals["image"]}
     if means:
-        variance = torch.cat(means).var(0, correction=min(1, len(images) - 1))
-        found |= {"kl": kl / len(images), "active": int((variance > 0.01).sum())}
+        spread = torch.cat(means).var(0, correction=min(1, len(images) - 1))
+        found |= {"kl": kl / len(images), "active": int((spread > 0.01).sum())}
     return found
 
 

@@ -1,251 +1,255 @@
-"""One picture file as pixels: whatever its format, uint8 (C, H, W), upright, without transparency.
+"""Pictures of a folder, of shards, of parquet or of the Hub, as one kind of data set; none is read before it is needed.
 
-Rules, the same for every picture (docs/data.md says why):
-
-* The orientation in EXIF is applied. Colour profiles are not.
-* Greyscale (1-bit, L, 16-bit, float; with or without alpha) is one channel. A TIFF of several greyscale pages of one
-  size is one picture with a channel a page. Everything else, palettes and CMYK and LAB included, is RGB.
-* 8 bits stay as they are. 16 bits are divided by 257, so that 65535 is white. Floats must lie in [0, 1], which becomes
-  0 to 255. 32-bit integers are refused: nobody can tell which number is white.
-* What is transparent is composited on white.
-* Of an animation, and of TIFF pages that are not such a stack, the first frame counts.
+All end as a table of the library ``datasets``, which reads shards, parquet and the Hub. A folder is listed here: the
+library's imagefolder takes ``Train`` for a class, drops all classes but one that is called ``train``, follows no links,
+finds nothing below a name with a bracket, and lists 2,000 files a second.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+import glob
+import hashlib
+import os
+import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from PIL import Image, ImageSequence, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset, default_collate
 
 from .._util.extras import require
+from .decode import FORMATS, one_line, read_picture, shown
 
-ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp", ".avif"),
-    *(".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tif", ".tiff"),
-)
-"""What the name of a picture ends with, upper or lower case."""
+HELD_OUT = 20
+"""Where there is no test set, every so many-th image becomes one."""
+CURE = "; skip_bad=True (--skip-bad) leaves out what cannot be read"
+ENDINGS = frozenset(end for end, kind in Image.registered_extensions().items() if kind in FORMATS)
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+"""The words, in any case, by which folders and files are told apart; the same as on the Hub."""
 
-# Not all that Pillow knows: EPS starts a program, and half a JPEG 2000 is read without a word. The content of a file
-# decides which of them it is, not its name.
-_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-_GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
-_PAGES = ("L", "F", "I;16", "I;16B", "I;16L", "I;16N")
-_LFS = b"version https://git-lfs"
-_TURNS = dict(zip(range(2, 9), ((0, 1), (2, 0), (2, 1), (3, 1), (3, 0), (1, 1), (1, 0)), strict=True))
-"""EXIF orientation to quarter turns against the clock and whether to mirror left and right afterwards."""
-
-
-class Header(NamedTuple):
-    """What a picture is, known before its pixels are read; ``size`` is (height, width) as stored."""
-
-    size: tuple[int, int]
-    mode: str
-    channels: int
+BUILDERS = {".tar": "webdataset", ".parquet": "parquet"}
 
 
-def read_header(file: Path, content: bytes | None = None) -> Header:
-    """The header of a picture, in a file or as the ``content`` of one.
-
-    Raises:
-        ValueError: it is no picture, or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``; one line with the file.
-    """
-    with _open(file, content) as picture:
-        return header_of(picture)
-
-
-def header_of(picture: Image.Image) -> Header:
-    """The same of a picture that Pillow has opened."""
-    if not isinstance(picture, Image.Image):
-        raise ValueError(f"is a {type(picture).__name__}, not a picture")
-    return Header(picture.size[::-1], picture.mode, _channels(picture))
-
-
-def read_picture(file: Path, channels: int | None = None, content: bytes | None = None) -> Tensor:
-    """The pixels of a picture: uint8 (C, H, W), by the rules above.
+class Pictures(Dataset[Any]):
+    """Rows of a data set with pictures, each as (uint8 (C, H, W), label), decoded when it is asked for and transformed;
+    or, not ``labelled``, the image alone.
 
     Args:
-        channels: that are wanted. Greyscale is repeated for 3, colour becomes its luminance for 1, all else is refused.
-        content: of the file, where that is in memory; ``file`` is then its name for errors.
+        table: of ``datasets``, with the one column of pictures, not decoded.
+        labels: int64 (N,), -1 where there is none.
+        name: of the source, for errors.
+    """
+
+    channels: int | None = None
+    transform: Any = None
+    labelled = True
+
+    def __init__(self, table: Any, labels: Tensor, name: str, rows: Tensor | None = None) -> None:
+        self.table, self.name, self._labels = table, name, labels
+        self.rows = torch.arange(len(labels)) if rows is None else rows
+
+    def only(self, rows: list[int]) -> Pictures:
+        """Of these rows."""
+        return Pictures(self.table, self._labels, self.name, self.rows[rows])
+
+    @property
+    def labels(self) -> Tensor:
+        """Of each row, int64 (N,)."""
+        return self._labels[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> Any:
+        file, content = self.raw(i)
+        image = read_picture(file, self.channels, content)
+        with one_line(file):
+            image = self.transform(image) if self.transform else image
+        return (image, int(self._labels[self.rows[i]])) if self.labelled else image
+
+    def raw(self, i: int) -> tuple[Path, bytes | None]:
+        """The file of picture ``i``, or its place in the data set and its content."""
+        row = int(self.rows[i])
+        value = next(iter(self.table[row].values()))
+        if value is None:
+            raise ValueError(f"{self.name}[{row}]: there is no picture")
+        if value["bytes"] is None:
+            return Path(value["path"]), None
+        return Path(f"{self.name}[{row}]" + (f" ({value['path']})" if value["path"] else "")), value["bytes"]
+
+    def fingerprint(self) -> str:
+        """Of the number of pictures and, evenly spread, of 256 of them the content and label."""
+        digest = hashlib.sha256(str(len(self)).encode())
+        for i in range(0, len(self), max(1, len(self) // 256)):
+            file, content = self.raw(i)
+            with one_line(file):
+                digest.update(file.read_bytes() if content is None else content)
+            digest.update(str(int(self.labels[i])).encode())
+        return digest.hexdigest()
+
+
+class Told(Dataset[Any]):
+    """An item, or the reason why it cannot be read: an exception would bring its worker's traceback along."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, i: int) -> Any:
+        try:
+            return self.inner[i]
+        except ValueError as error:
+            return str(error)
+
+
+def collate(items: list[Any]) -> Any:
+    """A batch, or the reason why one of its items cannot be read, as of :class:`Told`."""
+    return next((item for item in items if isinstance(item, str)), None) or default_collate(items)
+
+
+def open_pictures(
+    source: str, split: str | None = None, column: str | None = None, revision: str | None = None
+) -> tuple[Pictures, Pictures]:
+    """The pictures of ``source`` to train on and to test on; none is read yet.
+
+    Args:
+        source: a folder of pictures, however nested, of shards (tar files in webdataset's layout) or of parquet; one
+            such file; or a data set of the Hub, ``org/name`` or ``org/name/subset``. ``train`` beside ``validation`` or
+            ``test`` (and the other words of ``SPLITS``) are told apart. Labels are the folders directly in these, in
+            alphabetical order, ``.cls`` in shards, or else the first column of classes.
+        split: to use, of which every twentieth picture is then tested on. Default: train; and test, or validation where
+            there is no test set or its labels are hidden.
+        column: that holds the pictures. Default: the first that does.
+        revision: branch, tag or commit on the Hub.
 
     Raises:
-        ValueError: the file cannot be read, or only in part, or has another number of channels; one line with the file
-            and the reason.
+        ValueError: there is no such source; one line.
     """
-    with _open(file, content) as picture:
-        return pixels(picture, channels)
+    train, test, apart = parts_of(source, split, column, revision)
+    learn, held = choose(len(train), len(test) if apart else None)
+    return train.only(learn), test.only(held)
 
 
-def pixels(picture: Image.Image, channels: int | None = None) -> Tensor:
-    """The same of a picture that Pillow has opened."""
-    if _is_stack(picture):
-        found = torch.cat([_page(picture, i) for i in range(_channels(picture))])
+def choose(
+    train: int, test: int | None, only: str | None = None, limit: int | None = None
+) -> tuple[list[int], list[int]]:
+    """Which rows of the training part to train on, and which to test on: of the test part, or of the training part
+    where there is none."""
+    everything = range(train if test is None else test)
+    held = list(everything[::HELD_OUT] if test is None and only != "all" else everything)
+    learn = [] if only else [i for i in range(train) if test is not None or i % HELD_OUT]
+    if limit is not None and limit < len(held):
+        drawn = torch.randperm(len(held), generator=torch.Generator().manual_seed(0))[:limit]
+        held = [held[i] for i in drawn.tolist()]
+    return learn, held
+
+
+def parts_of(
+    source: str, split: str | None, column: str | None, revision: str | None
+) -> tuple[Pictures, Pictures, bool]:
+    """Training part, test part, and whether these are apart."""
+    found = _open(source, split, revision)
+    parts = {name: _pictures(table, column, source) for name, table in found.items()}
+    tests = [parts[name] for name in ("test", "validation") if name in parts]
+    first = parts.get("train", next(iter(parts.values())))
+    if not tests or "train" not in parts:
+        return first, first, False
+    labelled = [part for part in tests if len(part.labels) and part.labels.max() >= 0]
+    return first, (labelled or tests)[0], True
+
+
+def _open(source: str, split: str | None, revision: str | None) -> dict[str, Any]:
+    """The tables of a source by split: all, or the one that is asked for."""
+    require("train", "numpy", "datasets")
+    import datasets
+
+    path, options = Path(source).expanduser(), {"split": split, "revision": revision}
+    if path.exists():
+        files = [path] if path.is_file() else _files(path)
+        if pictures := [file for file in files if file.suffix.lower() in ENDINGS]:
+            found = _folder(path, pictures)
+            if split and split not in found:
+                raise ValueError(f"{shown(path)} has no split {split!r}; it has {', '.join(found)}")
+            return {name: table for name, table in found.items() if split in (None, name)}
+        kind = next((end for end in BUILDERS if any(file.suffix.lower() == end for file in files)), None)
+        if kind is None:
+            raise ValueError(f"no pictures in {shown(path)}; looked for {', '.join(sorted({*ENDINGS, *BUILDERS}))}")
+        named: dict[str, list[str]] = {}
+        for file in (file for file in files if file.suffix.lower() == kind):
+            named.setdefault(_split_of(file.relative_to(path.parent)), []).append(glob.escape(str(file.absolute())))
+        place, options["data_files"], options["revision"] = [BUILDERS[kind]], named, None  # type: ignore[assignment]
     else:
-        found = _upright(picture)
-    return _as_channels(found, channels)
-
-
-def eight_bits(values: Any) -> Any:
-    """A numpy array as uint8: unchanged, or 16 bits divided by 257, or floats in [0, 1] and booleans times 255.
-
-    Raises:
-        ValueError: the values are of another type, or floats outside [0, 1].
-    """
-    import numpy as np
-
-    if values.dtype == np.uint8:
-        return values
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if values.dtype.kind == "b":
-        return values.astype(np.uint8) * 255
-    if values.dtype.kind != "f":
-        raise ValueError(f"{values.dtype} values; uint8, uint16 and floats in [0, 1] are read")
-    if values.size and not (values.min() >= 0 and values.max() <= 1):  # a NaN is neither
-        raise ValueError(f"floats from {values.min():g} to {values.max():g}; only those in [0, 1] are read")
-    return np.rint(values * 255).astype(np.uint8)
-
-
-def shown(file: Path) -> str:
-    """The path in one line, whatever its name is made of."""
-    name = str(file)
-    return name if name.isprintable() else ascii(name)
-
-
-def check_file(file: Path) -> bytes:
-    """The first bytes of a file.
-
-    Raises:
-        ValueError: it is not there, no file, empty, or a Git LFS pointer.
-    """
-    if not file.is_file():
-        raise ValueError("there is no such file" if not file.exists() else "is no file")
-    with file.open("rb") as opened:
-        return check_start(opened.read(32))
-
-
-def check_start(start: bytes) -> bytes:
-    """The first bytes of a file, looked at likewise."""
-    if not start:
-        raise ValueError("is empty (0 bytes)")
-    if start.startswith(_LFS):
-        raise ValueError("is a Git LFS pointer, not the file itself; run: git lfs pull")
-    return start
-
-
-@contextmanager
-def one_line(file: Path) -> Iterator[None]:
-    """Whatever goes wrong inside is a ValueError of one line, with the file and the reason."""
+        place = ["/".join(source.split("/")[:2]), *source.split("/")[2:3]]
     try:
-        yield
-    except Exception as error:  # of decoders on broken bytes: SyntaxError, struct.error, zlib.error, KeyError, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, UnidentifiedImageError):
-            reason = "is no picture that Pillow can read"
-        elif isinstance(error, OSError) and error.strerror:
-            reason = error.strerror
-        elif reason.startswith("Corrupt EXIF data"):
-            reason = "is cut off"
-        elif not isinstance(error, ValueError | OSError):
-            reason = f"is damaged ({type(error).__name__}: {reason})"
-        raise ValueError(f"{shown(file)}: {reason}") from error
+        loaded = datasets.load_dataset(*place, **options)
+    except Exception as error:  # of the Hub, of pyarrow, of tarfile, and so on
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split())[:300] or type(cause).__name__
+        here = "cannot be read" if path.exists() else "is no file or folder, and no data set of the Hub that answers"
+        raise ValueError(f"{source!r} {here} ({reason})") from error
+    return {split: loaded} if split else dict(loaded)
 
 
-@contextmanager
-def _open(file: Path, content: bytes | None = None) -> Iterator[Image.Image]:
-    require("train", "numpy")
-    Image.init()
-    known = [name for name in _FORMATS if name in Image.OPEN]  # AVIF is not in every build
-    with one_line(file), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        start = check_file(file) if content is None else check_start(content[:32])
-        if start.startswith((b"II", b"MM")):  # a TIFF's pages that are cut off are but warned of, and missing
-            warnings.filterwarnings("error", "Corrupt EXIF data")
-        # By its name, Pillow maps a file, and scrambles a TIFF that lies on its side.
-        with file.open("rb") if content is None else io.BytesIO(content) as stream:
-            try:
-                picture = Image.open(stream, formats=known)
-            except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-                raise ValueError(f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels; scale it down") from error
-            if 0 in picture.size:
-                raise ValueError(f"is {picture.size[0]} pixels wide and {picture.size[1]} high")
-            yield picture
+def _files(folder: Path) -> list[Path]:
+    """All files below ``folder``, sorted; links are followed, each folder once; what is hidden is left out."""
+    seen: set[str] = set()
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        known = os.path.realpath(place) in seen
+        seen.add(os.path.realpath(place))
+        folders[:] = [] if known else [n for n in folders if not n.startswith((".", "__", "@"))]
+        files += [] if known else [Path(place, n) for n in names if not n.startswith(".") and Path(place, n).is_file()]
+    return sorted(files)
 
 
-def _is_stack(picture: Image.Image) -> bool:
-    return isinstance(picture, TiffImagePlugin.TiffImageFile) and picture.mode in _PAGES
+def _folder(folder: Path, pictures: list[Path]) -> dict[str, Any]:
+    """Training folders beside validation or test folders, or else all as one; the folders in these are the classes."""
+    import datasets
+
+    splits: dict[str, list[tuple[Path, str]]] = {}
+    ways = [file.relative_to(folder).parts for file in pictures]
+    words = {word: name for name, words in SPLITS.items() for word in words}
+    apart = {words[way[0].lower()] for way in ways if len(way) > 1 and way[0].lower() in words}
+    apart = apart if "train" in apart and len(apart) > 1 else set()
+    for file, way in zip(pictures, ways, strict=True):
+        name = words.get(way[0].lower()) if apart else "train"
+        if name and len(way) > bool(apart):
+            splits.setdefault(name, []).append((file, way[bool(apart)] if len(way) > 1 + bool(apart) else ""))
+    classes = sorted({label for _, label in splits["train"]} - {""})
+    places = {name: i for i, name in enumerate(classes)}
+    features = datasets.Features({"image": datasets.Image(decode=False), "label": datasets.Value("int64")})
+    return {
+        name: datasets.Dataset.from_dict(
+            {"image": [str(f) for f, _ in found], "label": [places.get(label, -1) for _, label in found]}, features
+        )
+        for name, found in splits.items()
+    }
 
 
-def _channels(picture: Image.Image) -> int:
-    if _is_stack(picture):
-        kinds = Counter((page.size, page.mode) for page in ImageSequence.Iterator(picture))
-        picture.seek(0)
-        (((width, height), _), pages), *others = kinds.items()
-        limit = Image.MAX_IMAGE_PIXELS
-        if limit and not others and pages * width * height > limit:
-            raise ValueError(f"has more than {limit:,} pixels in {pages} pages; scale it down")
-        return 1 if others else pages
-    return 1 if picture.mode in _GREY else 3
+def _split_of(file: Path) -> str:
+    """By the words in the name of a shard and of its folders."""
+    found = set(re.split(r"[^a-z]+", file.as_posix().lower()))
+    return next((name for name in ("validation", "test") if found & set(SPLITS[name])), "train")
 
 
-def _page(picture: Image.Image, i: int) -> Tensor:
-    picture.seek(i)
-    return _upright(picture)
+def _pictures(table: Any, column: str | None, source: str) -> Pictures:
+    import datasets
 
-
-def _upright(picture: Image.Image) -> Tensor:
-    import numpy as np
-
-    picture.load()
-    values = np.array(_plain(picture))
-    found = torch.from_numpy(values)
-    found = found.movedim(-1, 0) if found.ndim == 3 else found[None]
-    turns, mirror = _TURNS.get(_orientation(picture), (0, 0))  # after load(), which turns a TIFF by itself
-    found = found.rot90(turns, (1, 2))
-    return (found.flip(2) if mirror else found).contiguous()
-
-
-def _orientation(picture: Image.Image) -> Any:
-    try:
-        return picture.getexif().get(0x0112)
-    except Exception:  # the pixels are there, whatever is wrong with what is said about them
-        return None
-
-
-def _plain(picture: Image.Image) -> Any:
-    """The frame as uint8 (H, W) or (H, W, 3)."""
-    import numpy as np
-
-    mode, clear = picture.mode, picture.info.get("transparency")
-    if mode == "I" and picture.format in ("PNG", "PPM"):  # so do older versions of Pillow read their 16 bits
-        values = np.asarray(picture).astype(np.uint16)
-    elif mode[0] in "IF":
-        values = np.asarray(picture)
-    else:
-        grey = mode in _GREY
-        if mode in ("LA", "La", "PA", "RGBA", "RGBa") or clear is not None:
-            picture = picture.convert("LA") if mode == "La" else picture
-            picture = picture.convert("RGBA")
-            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-        return np.asarray(picture.convert("RGB" if not grey else "L"))
-    found = eight_bits(values)
-    return np.where(values == clear, np.uint8(255), found) if isinstance(clear, int) else found
-
-
-def _as_channels(found: Tensor, wanted: int | None) -> Tensor:
-    if wanted is None or len(found) == wanted:
-        return found
-    if len(found) == 1 and wanted == 3:
-        return found.repeat(3, 1, 1)
-    if len(found) == 3 and wanted == 1:
-        weights = torch.tensor([299, 587, 114]).view(3, 1, 1)  # ITU-R 601-2
-        return ((found.int() * weights).sum(0, keepdim=True).add(500) // 1000).byte()
-    raise ValueError(f"has {len(found)} channels, not {wanted}")
+    kinds = table.features
+    column = column or next((name for name, kind in kinds.items() if isinstance(kind, datasets.Image)), None)
+    if column not in kinds:
+        what = f"no column {column!r}" if column else "no column of pictures"
+        raise ValueError(f"{source!r} has {what}; say --column: {', '.join(kinds)}")
+    classes = [name for name, kind in kinds.items() if isinstance(kind, datasets.ClassLabel)]
+    classes += [n for n in ("label", "cls") if n in kinds and getattr(kinds[n], "dtype", "").startswith("int")]
+    labels = table[classes[0]][:] if classes else [-1] * len(table)
+    table = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    return Pictures(table, torch.tensor([-1 if label is None else label for label in labels]), source)

@@ -6,9 +6,10 @@ import csv
 import hashlib
 import io
 import os
+import signal
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -130,50 +131,38 @@ def _check_is_a_run(folder: Path) -> None:
 
 
 def fingerprint(*parts: Any) -> str:
-    """The sha256 of data: all values of tensors; of pictures that stream from files their names and sizes.
-
-    Args:
-        parts: tensors, and datasets over a list ``files``, over shards, or over items that can be read again.
-    """
+    """The sha256 of data: all values of tensors, and what :meth:`.images.Pictures.fingerprint` looks at."""
     digest = hashlib.sha256()
     for part in parts:
-        if isinstance(part, Tensor):
-            digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-            for block in part.cpu().contiguous().split(1024):
-                digest.update(block.numpy().tobytes())
-        else:
-            for line in _described(part):
-                digest.update(f"{line}\n".encode(errors="surrogateescape"))
+        if not isinstance(part, Tensor):
+            digest.update(part.fingerprint().encode())
+            continue
+        digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+        for block in part.cpu().contiguous().split(1024):
+            digest.update(block.numpy().tobytes())
     return digest.hexdigest()
 
 
-def _described(dataset: Any) -> Iterator[str]:
-    """Lines that tell a dataset of pictures from another one, without decoding more than a few."""
-    rows = list(range(len(dataset)))
-    while (inner := _inner(dataset)) is not None:
-        chosen = getattr(dataset, "rows", getattr(dataset, "indices", None))
-        rows = rows if chosen is None else [chosen[i] for i in rows]
-        dataset = inner
-    if hasattr(dataset, "lines"):
-        yield from dataset.lines(rows)
-        return
-    if hasattr(dataset, "files"):
-        files = [Path(dataset.files[i]) for i in rows]
-        top = os.path.commonpath([file.parent for file in files]) if files else ""
-        for file in files:
-            yield f"{file.relative_to(top)} {file.stat().st_size}"
-        return
-    yield str(len(rows))
-    for i in rows[:: max(1, len(rows) // 32)]:
-        picture = dataset[i][0]
-        content = picture.tobytes() if hasattr(picture, "tobytes") else repr(picture).encode()
-        yield hashlib.sha256(content).hexdigest()
+def same_settings(checkpoint: Path, then: dict[str, Any], now: dict[str, Any], aside: Iterable[str] = ()) -> None:
+    """Raise a ValueError that names the settings in which a run differs from the one in ``checkpoint``, but for those
+    set ``aside``."""
+    if differ := [name for name in now if name not in aside and then.get(name) != now[name]]:
+        differences = ", ".join(f"{name} {then.get(name)!r}, not {now[name]!r}" for name in differ)
+        raise ValueError(f"{checkpoint} was made with {differences}; use another --out")
 
 
-def _inner(dataset: Any) -> Any:
-    """What a subset or a dataset of transformed items is made of; None where it is made of nothing else."""
-    inner = (getattr(dataset, name, None) for name in ("source", "inner", "dataset"))
-    return next((each for each in inner if any(hasattr(each, n) for n in ("__getitem__", "files", "lines"))), None)
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """SIGTERM, which a scheduler sends, is a KeyboardInterrupt inside, as Ctrl-C is."""
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def log_row(file: Path, row: dict[str, Any], by: str = "epoch") -> None:

@@ -15,9 +15,22 @@ from .._util.extras import require
 from .._util.precision import use_bfloat16
 from ..autoencoders.conv import ConvVAE
 from .augmentation import random_augmentation
-from .data import Images, batches
-from .evaluation import normalised, save_samples
-from .run import CHECKPOINT, TrainingError, fingerprint, load_checkpoint, log_row, own_folder, processes, save_whole
+from .evaluation import evaluate_vae, normalised, save_samples
+from .images import Images, batches
+from .run import (
+    CHECKPOINT,
+    TrainingError,
+    fingerprint,
+    load_checkpoint,
+    log_row,
+    own_folder,
+    processes,
+    same_settings,
+    save_whole,
+)
+
+LOOKED_AT = 64
+"""Test images that are reconstructed after every epoch."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +43,7 @@ class Recipe:
     betas: tuple[float, float] = (0.0, 0.9)  # Adam's
     seed: int = 0
     bf16: bool | None = None  # autocast the networks to bfloat16; None: where the device has it
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr={self.lr!r} must be a finite number above 0")
+    start: str = ""  # the weights that it starts from
 
     def on(self, device: torch.device) -> Recipe:
         """The same, with ``bf16`` as it will be on ``device``."""
@@ -64,7 +70,6 @@ def train_vae(
     stop_after: int | None = None,
     compile: bool = False,
     workers: int = 0,
-    tensorboard: bool = False,
 ) -> int:
     """Train ``vae`` on the device it lives on.
 
@@ -79,7 +84,6 @@ def train_vae(
         stop_after: end the run early, at that epoch, without changing the schedule.
         compile: use ``torch.compile``.
         workers: processes that decode images which do not fit into memory.
-        tensorboard: log there too, below ``folder``.
 
     Returns:
         The number of epochs done. ``vae`` is in eval mode then.
@@ -89,18 +93,17 @@ def train_vae(
     recipe = recipe.on(device)
     rank, world = processes(device)
     steps = _steps(len(images.train), recipe.batch_size, world)  # type: ignore[arg-type]
-    data = {"name": images.name, "sha256": fingerprint(images.train, images.test)}
     with own_folder(folder, lock=rank == 0):
         if world > 1 and device.type == "cuda":
             vae = nn.SyncBatchNorm.convert_sync_batchnorm(vae)
         optimiser = torch.optim.Adam(vae.parameters(), lr=recipe.lr, betas=recipe.betas)
         total = recipe.epochs * steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 1 - step / total)
-        run = _Run(vae, images, recipe, folder, data, {"vae": vae, "optimiser": optimiser, "schedule": schedule})
+        run = _Run(vae, images, recipe, folder, {"vae": vae, "optimiser": optimiser, "schedule": schedule})
         first = run.resume(device) if (folder / CHECKPOINT).exists() else 0
         last = max(first, min(recipe.epochs, stop_after or recipe.epochs))
         if first < last:
-            _train(run, range(first, last), steps, device, rank, world, compile, workers, tensorboard)
+            _train(run, range(first, last), steps, device, rank, world, compile, workers)
     vae.eval()
     return last
 
@@ -125,23 +128,25 @@ class _Run:
     images: Images
     recipe: Recipe
     folder: Path
-    data: dict[str, str]
     state: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.data = fingerprint(self.images.train, self.images.test)
 
     def resume(self, device: torch.device) -> int:
         """Take up the state in the checkpoint; returns the number of epochs done."""
         checkpoint = self.folder / CHECKPOINT
         saved = load_checkpoint(checkpoint, device)
-        for what, now in (("recipe", asdict(self.recipe)), ("config", self.vae.config), ("data", self.data)):
-            then = saved.get(what)
-            if what == "data" and isinstance(then, dict) and then.get("sha256") == now["sha256"]:
-                continue  # whatever the folder is called by now
-            if then != now:
-                raise ValueError(f"{checkpoint} was made with {what} {then}, not {now}; use another folder")
         try:
+            for what, now in (("recipe", asdict(self.recipe)), ("config", self.vae.config)):
+                same_settings(checkpoint, saved[what], now)
+            if saved["data"] != self.data:
+                raise ValueError(f"{checkpoint} was made with other images than these; use another --out")
             for name, part in self.state.items():
                 part.load_state_dict(saved[name])
             return int(saved["epoch"])
+        except ValueError:
+            raise
         except Exception as error:  # of whatever was changed in the file
             reason = str(error).partition("\n")[0]
             raise ValueError(f"{checkpoint} is no checkpoint of this run ({reason}); use another folder") from error
@@ -162,7 +167,6 @@ def _train(
     world: int,
     compile: bool,
     workers: int,
-    tensorboard: bool,
 ) -> None:
     from tqdm import tqdm
 
@@ -174,7 +178,7 @@ def _train(
     objective = torch.compile(objective) if compile else objective
     optimiser, schedule, size = run.state["optimiser"], run.state["schedule"], recipe.batch_size
     total, done = recipe.epochs * steps * size, epochs.start * steps * size
-    with tqdm(total=total, initial=done, unit="img", unit_scale=True, disable=rank > 0) as bar:
+    with tqdm(total=total, initial=done, unit="img", unit_scale=True, disable=rank > 0, leave=False) as bar:
         for epoch in epochs:
             vae.train()
             seed = recipe.seed * 1_000_003 + epoch
@@ -193,33 +197,30 @@ def _train(
                 bar.update(size)
             if world > 1:
                 distributed.all_reduce(sums)
-            row = _row(epoch + 1, (sums / steps / world).tolist(), time.perf_counter() - started)
+            loss, distortion, kl = (sums / steps / world).tolist()
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss became {loss} in epoch {epoch + 1}; train in another folder, with a smaller --lr or, if "
+                    "it was in bfloat16, in float32"
+                )
             if rank == 0:
+                row = {"epoch": epoch + 1, "loss": loss, "reconstruction_error": distortion, "kl": kl}
+                row |= {"seconds": time.perf_counter() - started}
+                measured = evaluate_vae(vae, images.test[:LOOKED_AT])
+                row |= {name: measured[name] for name in ("explained", "psnr") if name in measured}
                 log_row(folder / "log.csv", row)
-                if tensorboard:
-                    _board(folder, row)
                 save_samples(vae, images.test, folder / "progress.png")
                 run.save(epoch + 1)
-                terms_said = f"loss {row['loss']:.1f} = {row['distortion']:.1f} + beta * {row['kl']:.1f} nats"
-                tqdm.write(f"epoch {epoch + 1}: {terms_said}, {row['seconds']:.0f} s")
+                tqdm.write(_said(row, recipe.epochs, vae.beta, steps * size))
             if world > 1:
                 distributed.barrier()
 
 
-def _row(epoch: int, means: list[float], seconds: float) -> dict[str, Any]:
-    """What the log has of an epoch."""
-    loss, distortion, kl = means
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss became {loss} in epoch {epoch}; train in another folder, with a smaller --lr or, if it was in "
-            "bfloat16, in float32"
-        )
-    return {"epoch": epoch, "loss": loss, "distortion": distortion, "kl": kl, "seconds": seconds}
-
-
-def _board(folder: Path, row: dict[str, Any]) -> None:
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder / "tensorboard")) as board:
-        for name in ("loss", "distortion", "kl"):
-            board.add_scalar(name, row[name], int(row["epoch"]))
+def _said(row: dict[str, float], epochs: int, beta: float, seen: int) -> str:
+    """An epoch in one line."""
+    terms = f"{row['reconstruction_error']:,.1f} reconstruction error + {beta:g} (beta) x {row['kl']:,.1f} KL"
+    psnr = f", PSNR {row['psnr']:.1f} dB" if "psnr" in row else ""
+    left, speed = (epochs - row["epoch"]) * row["seconds"], seen / row["seconds"]
+    time_left = f"{left / 60:.0f} min" if left >= 100 else f"{left:.0f} s"
+    start = f"epoch {row['epoch']} of {epochs}: loss {row['loss']:,.1f} nats = {terms}"
+    return f"{start}; {row['explained']:.0%} explained{psnr}; {speed:,.0f} images/s, {time_left} left"

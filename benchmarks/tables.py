@@ -171,16 +171,6 @@ SWEEP = {
 }
 
 
-def sweep() -> str:
-    """Beta and the size of the latent."""
-    file = RESULTS / "vae-sweep.json"
-    lines = [
-        [str(r["latent_dim"]), f"{r['beta']:g}", *(form.format(r[key]) for key, (_, form) in SWEEP.items())]
-        for r in json.loads(file.read_text())["rows"]
-    ]
-    return f"{table(['z', 'beta', *(title for title, _ in SWEEP.values())], lines)}\n\n{run_of(file)}"
-
-
 # Identity and settings -----------------------------------------------------------------------------------------------
 
 
@@ -218,8 +208,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "weights-in-full": weights_in_full,
     "high-fidelity": high_fidelity,
     "natural": natural,
-    "natural-study": lambda: natural("natural-study"),
-    "sweep": sweep,
     "identity": identity,
     **paper.TABLES,
 }

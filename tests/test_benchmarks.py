@@ -34,14 +34,6 @@ def run(monkeypatch, tmp_path, capsys):
     return run
 
 
-@pytest.mark.slow
-def test_vae_sweep(run):
-    options = ["--latent-dim", 2, "--beta", 0.1, 6.4, "--epochs", 1, "--images", 128, "--width", 8]
-    result, _ = run("vae_sweep", "toy.npz", *options)
-    assert [(row["latent_dim"], row["beta"]) for row in result["rows"]] == [(2, 0.1), (2, 6.4)]
-    assert result["settings"]["images"] == 128
-
-
 def test_cases_are_timed_in_turns():
     calls = []
     cases = {name: (lambda name=name: calls.append(name)) for name in "ab"}

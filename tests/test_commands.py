@@ -171,7 +171,7 @@ class TestOneLine:
         assert re.match(
             r"idaa: the loss became (nan|inf) in epoch 1; .* smaller --lr", said(capsys, *run, "a", "--lr", 1e30)[0]
         )
-        main([*run, "b"])
+        train_by_command(*run[1:], "b")
 
     def test_an_error_of_ours(self, monkeypatch, capsys):
         def fault(*_):
@@ -183,7 +183,8 @@ class TestOneLine:
             main(["list", "--debug"])
 
     @pytest.mark.slow
-    def test_ctrl_c_says_where_the_checkpoint_is(self, toy, tmp_path):
+    @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+    def test_ctrl_c_and_sigterm_say_where_the_checkpoint_is(self, how, toy, tmp_path):
         options = [*toy[:-1], "2000"]
         command = [sys.executable, "-m", "idaa_transforms.cli", "train-vae", "toy.npz", "--out", "run", *options]
         # A shell starts what it sends to the background with Ctrl-C ignored, and children inherit that.
@@ -193,7 +194,7 @@ class TestOneLine:
         while not (tmp_path / "run" / "checkpoint.pt").exists():
             assert run.poll() is None
             time.sleep(0.05)
-        run.send_signal(signal.SIGINT)
+        run.send_signal(how)
         _, text = run.communicate(timeout=60)
         assert run.returncode == 130
         last = text.strip().splitlines()[-1]
@@ -312,7 +313,7 @@ class TestKindsOfWeights:
         (place / "pipe" / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderTiny"], "_name": "x"}')
         main(["eval-vae", "pipe", "rgb.npz", "--subfolder", "vae"])
         measured = dict(line.split() for line in capsys.readouterr().out.splitlines())
-        assert set(measured) == {"mse", "psnr", "energy_g", "energy_r"}
+        assert set(measured) == {"mse", "psnr", "energy_g", "energy_r", "explained"}
         reference = ["--data", "all.npz", "--reference", "models:flat", "--batch-size", "16"]
         main(["calibrate", "pipe", "--subfolder", "vae", *reference, "--eps", "0.005", "--keep", "1", "--save"])
         eps = IDAATransform.from_pretrained("pipe", subfolder="vae").eps

@@ -8,7 +8,6 @@ import torch
 from conftest import tiny_vae
 from hypothesis import given
 from hypothesis import strategies as st
-from idaa_transforms.sample import cifar10_sample
 from torch import nn
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -17,6 +16,7 @@ from benchmarks.harness import memory
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.kornia import RandomIDAA
+from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from config import configure
 from conftest import tiny_vae
-from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.util import precision
 
 from idaa_transforms import IDAATransform
 from idaa_transforms._util.precision import has_bfloat16, use_bfloat16
 from idaa_transforms.kornia import RandomIDAA
+from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.training.card import publish
 from idaa_transforms.training.images import Images
 from idaa_transforms.training.vae import Recipe

@@ -8,7 +8,6 @@ import torch
 from conftest import tiny_vae
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from idaa_transforms.sample import cifar10_sample
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torchvision import tv_tensors
@@ -17,6 +16,7 @@ from idaa_transforms import CLAETransform, IDAATransform, hub
 from idaa_transforms.autoencoders import Wrapped
 from idaa_transforms.autoencoders._resample import axis_matrix, resample
 from idaa_transforms.kornia import RandomIDAA
+from idaa_transforms.sample import cifar10_sample
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from harness import memory

@@ -5,12 +5,12 @@ import torch
 from conftest import tiny_vae
 from hypothesis import given
 from hypothesis import strategies as st
-from idaa_transforms.sample import cifar10_sample
 from torchvision import tv_tensors
 
 from idaa_transforms import CLAETransform, EpsSchedule, IDAATransform, hub
 from idaa_transforms.autoencoders import PixelSpace
 from idaa_transforms.functional import idaa
+from idaa_transforms.sample import cifar10_sample
 
 VAE = tiny_vae()
 

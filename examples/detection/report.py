@@ -62,7 +62,7 @@ BESIDE = (
     "Mask R-CNN with a ResNet-50 on COCO, 1x schedule. Published numbers: IDAA is Yang et al., ICML 2022; MoCo is He "
     "et al., CVPR 2020; InfoMin is Tian et al., NeurIPS 2020. Hours are estimated for V100 from the speed that "
     "detectron2 states for eight of them, without pretraining. SSL-RUN is a ResNet-50 pretrained on ImageNet for 200 "
-    "epochs, by examples/ssl (docs/imagenet.md) or from elsewhere."
+    "epochs, by examples/ssl or from elsewhere."
 )
 
 

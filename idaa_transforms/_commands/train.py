@@ -89,6 +89,7 @@ def _start(args: argparse.Namespace) -> Any:
     if said := [name for name in OWN if getattr(args, name)]:
         raise ValueError(f"--{said[0].replace('_', '-')} comes with the weights of --from; leave one of them out")
     vae, settings = hub.load(args.start)
+    vae.requires_grad_(True)  # weights come frozen
     if not isinstance(vae, ConvVAE) or len(vae.image_size) != 2 or len({*vae.image_size}) > 1:
         raise ValueError(f"--from {args.start} is no ConvVAE of square images, which alone can be trained on")
     return vae, settings

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import fitted, tiny_vae
 from torch import nn
-from toy_runs import PIXELS, save_arrays
+from toy_runs import PIXELS, save_arrays, train_by_command
 
 from idaa_transforms import IDAATransform, _version, hub
 from idaa_transforms.cli import _parser, main

@@ -79,6 +79,7 @@ class Codec:
         values = torch.cat([ours, (ours[1:] / theirs[1:]), (ours[:1] - theirs[:1]) / theirs[1:]]).float()
         self._statistics = values.view(4, channels, *[1] * self.axes).to(self.device)  # mean, std, scale, shift
 
+    @torch.inference_mode(False)
     def to(self, device: torch.device, dtype: torch.dtype | None) -> None:
         """Move the autoencoder, and cast it where ``dtype`` is given."""
         self.autoencoder.to(device, dtype)

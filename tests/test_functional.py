@@ -55,8 +55,12 @@ def test_a_given_gradient_gives_the_views_of_the_loss_without_a_pass_of_the_mode
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize(("random_start", "steps", "decodes"), [(False, 1, 2), (True, 1, 3), (False, 4, 5), (True, 3, 5)])
-def test_the_loss_rises_and_the_residual_stays_in_the_fewest_passes(x, vae, loss_fn, norm, random_start, steps, decodes):
+@pytest.mark.parametrize(
+    ("random_start", "steps", "decodes"), [(False, 1, 2), (True, 1, 3), (False, 4, 5), (True, 3, 5)]
+)
+def test_the_loss_rises_and_the_residual_stays_in_the_fewest_passes(
+    x, vae, loss_fn, norm, random_start, steps, decodes
+):
     encode, decode, loss = Counter(parts(vae)[0]), Counter(vae.decode), Counter(loss_fn)
     found = idaa(x, encode, decode, loss, eps=0.5, norm=norm, steps=steps, random_start=random_start)
     assert (len(encode.rows), len(decode.rows), len(loss.rows)) == (1, decodes, steps)

@@ -184,7 +184,11 @@ class TestModes:
 
     def test_a_transform_loaded_or_cast_in_inference_mode_works_anywhere(self, x, loss_fn, folder):
         with torch.inference_mode():
-            made = [IDAATransform.from_pretrained(folder), IDAATransform.from_pretrained(folder).double(), CLAETransform()]
+            made = [
+                IDAATransform.from_pretrained(folder),
+                IDAATransform.from_pretrained(folder).double(),
+                CLAETransform(),
+            ]
         for aug in made:
             assert changed(aug(x, loss_fn=loss_fn), x).all()
             with torch.inference_mode():

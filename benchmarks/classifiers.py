@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmarks.judges import nesterov, optimise, supervised_augmentation
+from idaa_transforms._util.files import write_json, write_whole
+from idaa_transforms._util.precision import has_bfloat16
+from idaa_transforms._util.provenance import provenance
 from idaa_transforms.hub.folder import CONFIG, FORMAT_VERSION, WEIGHTS
 from idaa_transforms.measure.classifiers import Classifier
-from idaa_transforms.util.files import write_json, write_whole
-from idaa_transforms.util.precision import has_bfloat16
-from idaa_transforms.util.provenance import provenance
-from idaa_transforms.util.sample import CLASSES
+from idaa_transforms.sample import CLASSES
 
 KINDS: dict[str, dict[str, Any]] = {
     "cifar10-classifier": {"widths": (32, 64, 128), "stride": 2, "seed": 0},

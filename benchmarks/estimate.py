@@ -1,4 +1,4 @@
-"""How long the paper's runs would take on one GPU: counted work over an assumed speed. Estimates, not measurements."""
+"""What the paper's runs compute, counted on their networks, and how long that takes at an assumed speed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from idaa_transforms.autoencoders import ConvVAE
 
 # Of bfloat16, that such networks get out of a card of the class of an A100, kernels and waiting included.
 TERAFLOPS = 40.0
-# Passes forward for one image of a step, a pass back being two: two views learn (6); a further one learns too (3), and
-# an attack goes forward and back once more (3), or back alone where it has the step's gradient (2).
-PASSES = {"none": 6, "third": 9, "clae": 12, "idaa": 12, "idaa-grad": 11}
+# Passes forward for one image of a step. Back to the weights takes as long as two, back to the images alone as one: two
+# views learn (6); a further one learns too (3), and an attack goes forward and back to the images (2), or back alone
+# where it takes the step's gradient (1).
+PASSES = {"none": 6, "third": 9, "clae": 11, "idaa": 11, "idaa-grad": 10}
 
 # The same of methods with a target network, which sees each view as well.
 PASSES_WITH_TARGET = {view: count + (2 if view == "none" else 3) for view, count in PASSES.items()}
@@ -35,7 +36,7 @@ def of_vae(size: int) -> float:
     with torch.device("meta"), FlopCounterMode(display=False) as counted:
         vae = ConvVAE(size, 3072 if size > 84 else 512).eval()
         vae.encode(torch.empty(1, 3, size, size))
-        for _ in range(4):
+        for _ in range(3):
             vae.decode(torch.empty(1, vae.latent_dim))
     return float(counted.get_total_flops())
 
@@ -58,6 +59,11 @@ class Work(NamedTuple):
     images: float  # that pass through in all, each with all of its views
     passes: dict[str, float]
 
+    def teraflop(self, view: str, images: int) -> float:
+        """Operations in a step of so many images, in 1e12: of the backbone, and of the VAE for views that need one."""
+        each = self.passes[view] * forward(self.backbone, self.size) + of_vae(self.size) * view.startswith("idaa")
+        return images * each / 1e12
+
 
 SSL = Work("resnet18", 32, 300 * 50_000, PASSES)
 IMAGENET = Work("resnet50", 224, 100 * 1_281_167, PASSES)
@@ -67,11 +73,10 @@ def fixmatch(backbone: str) -> Work:
     """Of one unlabelled image: weak and strong views and a seventh of a labelled one learn (6.4); further views as
     above, and for ``idaa-grad`` the way back through all three."""
     learn = 3 * (2 + 1 / 7)
-    passes = {"none": learn, "third": learn + 3, "clae": learn + 6, "idaa": learn + 6, "idaa-grad": learn * 5 / 3 + 3}
+    passes = {"none": learn, "third": learn + 3, "clae": learn + 5, "idaa": learn + 5, "idaa-grad": learn * 4 / 3 + 3}
     return Work(backbone, 32, 2**20 * 448, passes)
 
 
 def hours(work: Work, view: str) -> float:
-    """On one GPU."""
-    each = work.passes[view] * forward(work.backbone, work.size) + of_vae(work.size) * view.startswith("idaa")
-    return work.images * each / (TERAFLOPS * 1e12) / 3600
+    """Of a whole run on one GPU."""
+    return work.images * work.teraflop(view, 1) / TERAFLOPS / 3600

@@ -19,10 +19,9 @@ from typing import Any, TypeVar
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from idaa_transforms.util.provenance import provenance
+from idaa_transforms._util.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
-MIB = 2**20
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -92,16 +91,11 @@ def memory(case: Callable[[], Any], device: str) -> tuple[int, int]:
     return peak, held
 
 
-def rows(
-    cases: dict[str, Callable[[], Any]], repeats: int, device: str, memory_too: bool = True, **axes: Any
-) -> list[dict[str, Any]]:
+def rows(cases: dict[str, Callable[[], Any]], repeats: int, device: str, **axes: Any) -> list[dict[str, Any]]:
     """A row for each case, measured side by side."""
     measured = measure(cases, repeats, device)
-    peaks = {name: memory(case, device)[0] / MIB for name, case in cases.items()} if memory_too else {}
-    return [
-        {"case": name, **axes, "ms": ms} | ({"peak_mib": peaks[name]} if memory_too else {})
-        for name, ms in measured.items()
-    ]
+    peaks = {name: memory(case, device)[0] / 2**20 for name, case in cases.items()}
+    return [{"case": name, **axes, "ms": ms, "peak_mib": peaks[name]} for name, ms in measured.items()]
 
 
 def save(name: str, settings: dict[str, Any], rows: list[dict[str, Any]]) -> Path:

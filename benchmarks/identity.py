@@ -2,11 +2,10 @@
 
     python -m benchmarks.judges supervised data/cifar10.npz
     python -m benchmarks.judges simclr data/cifar10.npz
-    python -m benchmarks.identity data --resnet20 FILE --mobilenet FILE [--taef2 FILE] [--images 1000]
+    python -m benchmarks.identity data/cifar10.npz --resnet20 FILE --mobilenet FILE [--taef2 FILE] [--images 1000]
 
 The attacked network is a ResNet-20 that others trained, the loss NT-Xent (T = 0.5) of its features against those of the
-flipped image, batches of 500. Each set of weights sees test images of the data it was trained on, data/cifar10.npz and
-so on. Resumable: rows are kept in runs/identity.jsonl. Writes results/identity.json, .png and .md.
+flipped image, batches of 500. Resumable: rows are kept in runs/identity.jsonl. Writes results/identity.json, .png, .md.
 """
 
 from __future__ import annotations
@@ -20,19 +19,16 @@ from typing import Any
 import kornia.augmentation as K
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from idaa_transforms import CLAETransform, Guard, IDAATransform, objectives
-from idaa_transforms.autoencoders import Wrapped
-from idaa_transforms.core.functional import input_gradient
 from idaa_transforms.losses import nt_xent
 from idaa_transforms.measure.identity import IdentityMeter
 from idaa_transforms.training.augmentation import ssl_augmentation
 
 from . import harness, judges
-from .high_fidelity import TAEF2
+from .high_fidelity import taef2
 from .identity_report import report
 
 Case = dict[str, Any]
@@ -48,61 +44,29 @@ CLAE = (0.001, 0.002, 0.004, 0.006, 0.012)
 
 
 def cases() -> Iterator[Case]:
-    """All that is measured, what matters most first."""
+    """All that is measured."""
 
-    def sweep(data: str, weights: str, eps: tuple[float, ...], **parameters: Any) -> Iterator[Case]:
-        method = "CLAE" if weights == "pixels" else "IDAA"
-        yield from ({"data": data, "method": method, "weights": weights, "eps": e, **parameters} for e in eps)
+    def sweep(method: str, weights: str, eps: tuple[float, ...], steps: int = 1, **settings: Any) -> Iterator[Case]:
+        for each in eps:
+            yield {"data": "cifar10", "method": method, "weights": weights, "eps": each, "steps": steps, **settings}
 
-    one, some, few = (0.05, 0.1, 0.2, 0.3, 0.5), (0.05, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3)
-    sd, sd_l2 = (0.2, 0.4, 0.8), (2.5, 5.0, 10.0, 20.0)  # of posterior scale
     posterior: dict[str, Any] = {"scale": "posterior", "norm": "l2"}
-    yield from sweep("cifar10", "pixels", CLAE, steps=1)
-    yield from sweep("cifar10", "cifar10-vae", one, steps=1)
-    yield from sweep("cifar10", "cifar10-vae", sd_l2, steps=1, **posterior)
-    yield from sweep("cifar10", "cifar10-vae", some, steps=5)
-    yield from sweep("cifar10", "pixels", CLAE[:4:3], steps=5)
-    yield from ({"data": "cifar10", "method": "random", "augmentation": name} for name in RANDOM)
-    yield from sweep("cifar10", "cifar10-vae", sd_l2[:3], steps=5, **posterior)
-    yield from sweep("cifar10", "cifar10-vae", sd, steps=1, scale="posterior")
-    yield from sweep("cifar10", "cifar10-vae-z128", (0.1, 0.2, 0.4), steps=1)
-    yield from sweep("cifar10", "cifar10-vae-z128", (1.25, 2.5, 5.0), steps=1, **posterior)
+    yield from sweep("CLAE", "pixels", CLAE)
+    yield from sweep("IDAA", "cifar10-vae", (0.05, 0.1, 0.2, 0.3, 0.5))
+    yield from sweep("CLAE", "pixels", CLAE[:4:3], steps=5)
+    yield from sweep("IDAA", "cifar10-vae", (0.05, 0.1, 0.2, 0.3), steps=5)
+    yield from sweep("IDAA", "cifar10-vae", (2.5, 5.0, 10.0, 20.0), **posterior)
+    yield from sweep("IDAA", "cifar10-vae", (2.5, 5.0, 10.0), steps=5, **posterior)
+    yield from sweep("IDAA", "cifar10-vae-z128", (0.1, 0.2, 0.4))
+    yield from sweep("IDAA", "taef2", (0.02, 0.05, 0.1))
+    yield from sweep("IDAA", "cifar10-vae", (0.1, 0.2, 0.3), guard=0.95)
     for gain in (0.05, 0.1, 0.2):
-        yield from sweep("cifar10", "cifar10-vae", (0.5,), steps=1, target_gain=gain)
-    for data, weights in (("cifar100", "cifar100-vae"), ("tiny-imagenet", "tiny-imagenet-vae")):
-        yield from sweep(data, "pixels", (0.002, 0.006), steps=1)
-        yield from sweep(data, weights, few, steps=1)
-        yield from sweep(data, weights, sd_l2[1:3], steps=1, **posterior)
-    yield from sweep("cifar10", "cifar10-vae", few, steps=1, guard=0.95)
-    yield from sweep("cifar10", "taef2", (0.02, 0.05, 0.1), steps=1)
-    yield from sweep("cifar10", "cifar10-vae", (1.0, 2.0), steps=1, norm="l2")
-    yield from sweep("cifar10", "cifar10-vae", few[:2], steps=1, start="uniform")
-    yield from sweep("cifar10", "cifar10-vae", few[:2], steps=5, grad=True)
-    yield from sweep("cifar10", "pixels", (0.1, 0.2), steps=1, norm="l2")
-    for steps in (2, 3, 10):
-        yield from sweep("cifar10", "cifar10-vae", few[:2], steps=steps)
-    yield from sweep("cifar10", "cifar10-vae", sd, steps=5, scale="posterior")
-    yield from sweep("cifar10", "cifar10-vae-z128", (0.1, 0.2, 0.4), steps=5)
-    yield from sweep("cifar10", "cifar10-vae", few, steps=5, guard=0.95)
-    yield from sweep("cifar10", "cifar10-vae", few, steps=5, start="uniform")
-    for weights in ("cifar100-vae", "tiny-imagenet-vae"):
-        yield from sweep(weights.removesuffix("-vae"), weights, few, steps=5)
-    yield from sweep("cifar10", "taef2", (0.02, 0.05, 0.1), steps=5)
-
-
-class Heard:
-    """A judge that is asked about the images themselves only once; they come again with every case."""
-
-    def __init__(self, judge: nn.Module, batches: list[Tensor]) -> None:
-        self.judge, self.known = judge, {id(x): judge(x) for x in batches}
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """As the judge."""
-        return self.known[id(images)] if id(images) in self.known else self.judge(images)
+        yield from sweep("IDAA", "cifar10-vae", (0.5,), target_gain=gain)
+    yield from ({"data": "cifar10", "method": "random", "augmentation": name} for name in RANDOM)
 
 
 class Bench:
-    """Test images of one data set, the attacked network, and the judges."""
+    """Test images, the attacked network, and the judges."""
 
     def __init__(self, file: Path, count: int, attacked: nn.Module, others: dict[str, nn.Module]) -> None:
         with np.load(file) as data:
@@ -110,10 +74,7 @@ class Bench:
         order = np.random.default_rng(0).permutation(len(x))[:count]
         x = torch.from_numpy(x[order]).permute(0, 3, 1, 2).float().div(255).contiguous()
         self.x, self.y = x.split(BATCH), torch.from_numpy(y[order]).split(BATCH)
-        self.named = file.stem == "cifar10"  # the classes that one judge knows
-        with torch.no_grad():
-            heard = {name: Heard(judge, list(self.x)) for name, judge in others.items()}
-        self.meters = {n: IdentityMeter(j, logits=self.named and n == "supervised") for n, j in heard.items()}
+        self.meters = {n: IdentityMeter(j, logits=n == "supervised") for n, j in others.items()}
         *normalise, network = attacked
         self.embed = lambda v: network.features(nn.Sequential(*normalise)(v))
         with torch.no_grad():
@@ -145,7 +106,7 @@ class Bench:
         return shared | {name: {k: v for k, v in row.items() if k in identity} for name, row in found.items()}
 
 
-def maker(case: Case, taef2: Path | None, guard: nn.Module) -> Callable[..., Any]:
+def maker(case: Case, taef2_file: Path | None, guard: nn.Module) -> Callable[..., Any]:
     """What :meth:`Bench.measure` asks for, of one case."""
     if case["method"] == "random":
 
@@ -156,27 +117,18 @@ def maker(case: Case, taef2: Path | None, guard: nn.Module) -> Callable[..., Any
                 return views, {"losses": (loss_fn(x), loss_fn(views))}
 
         return augment
-    known = ("eps", "steps", "norm", "start", "scale", "target_gain")
-    parameters = {key: value for key, value in case.items() if key in known}
+    settings = {key: case[key] for key in ("eps", "steps", "norm", "scale", "target_gain") if key in case}
     if "guard" in case:
-        parameters["guard"] = Guard(guard, case["guard"])
+        settings["guard"] = Guard(guard, case["guard"])
     if case["weights"] == "pixels":
-        aug: Any = CLAETransform(**parameters)
-    elif case["weights"] == "taef2":
-        network = TAEF2().eval()
-        network.load_state_dict({key: value.float() for key, value in load_file(taef2).items()})
-        aug = IDAATransform(Wrapped(network.encoder, network.decoder, factor=8, latent_scale=TAEF2_SD), **parameters)
+        aug: Any = CLAETransform(**settings)
+    elif taef2_file and case["weights"] == "taef2":
+        aug = IDAATransform(taef2(taef2_file, latent_scale=TAEF2_SD), **settings)
     else:
-        aug = IDAATransform.from_pretrained(case["weights"], **parameters)
+        aug = IDAATransform.from_pretrained(case["weights"], **settings)
 
     def make(x: Tensor, loss_fn: Any) -> tuple[Tensor, dict[str, Any]]:
-        torch.manual_seed(0)
-        if "grad" in case:  # of the loss at x, for all steps: no pass of the model after the first
-            found = aug.explain(x, grad=input_gradient(loss_fn, x))
-            with torch.no_grad():
-                found = found._replace(loss_before=loss_fn(x), loss_after=loss_fn(found.views))
-        else:
-            found = aug.explain(x, loss_fn=loss_fn)
+        found = aug.explain(x, loss_fn=loss_fn)
         losses = found.loss_before, found.loss_after
         return found.views, {"losses": losses, "reconstruction": found.reconstruction}
 
@@ -186,7 +138,7 @@ def maker(case: Case, taef2: Path | None, guard: nn.Module) -> Callable[..., Any
 def main() -> None:
     """Measure what is not measured yet, save, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder of cifar10.npz, cifar100.npz, tiny-imagenet.npz")
+    parser.add_argument("data", type=Path, help="CIFAR-10 as an .npz with x_test, y_test")
     parser.add_argument("--resnet20", type=Path, required=True, help="the attacked network")
     parser.add_argument("--mobilenet", type=Path, required=True, help="torchvision's mobilenet_v2-b0353104.pth")
     parser.add_argument("--taef2", type=Path)
@@ -194,7 +146,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rows", type=Path, default=Path("runs/identity.jsonl"))
     parser.add_argument("--first", type=int, help="only so many cases")
-    parser.add_argument("--measured", action="store_true", help="measure nothing more; write what was measured")
     args = parser.parse_args()
     attacked = judges.resnet20(args.resnet20)
     others = {name: judges.trained(args.judges / f"{name}.safetensors") for name in ("supervised", "simclr")}
@@ -203,16 +154,10 @@ def main() -> None:
     rows = [row for row in rows if row["images"] == args.images]
     todo = [case for case in cases() if args.taef2 or case.get("weights") != "taef2"][: args.first]
     done = [row["case"] for row in rows]
-    todo = [case for case in todo if case in done or not args.measured]
-    benches: dict[str, Bench] = {}
+    bench = Bench(args.data, args.images, attacked, others)
     args.rows.parent.mkdir(parents=True, exist_ok=True)
-    for case in tqdm(todo, unit="case"):
-        if case in done:
-            continue
-        data = case["data"]
-        if data not in benches:
-            benches[data] = Bench(args.data / f"{data}.npz", args.images, attacked, others)
-        rows.append({"case": case} | case | benches[data].measure(maker(case, args.taef2, others["supervised"])))
+    for case in tqdm([case for case in todo if case not in done], unit="case"):
+        rows.append({"case": case} | case | bench.measure(maker(case, args.taef2, others["supervised"])))
         with args.rows.open("a") as file:
             file.write(json.dumps(rows[-1]) + "\n")
     settings = {"images": args.images, "batch": BATCH, "loss": "NT-Xent, T = 0.5, against the flipped image"}

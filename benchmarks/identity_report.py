@@ -20,11 +20,11 @@ JUDGES = ("supervised", "simclr", "mobilenet")
 GAINS = (0.1, 0.2, 0.3)
 
 
-def lines(rows: list[Row], data: str) -> dict[str, list[Row]]:
+def lines(rows: list[Row]) -> dict[str, list[Row]]:
     """Rows that differ in eps (or target_gain) only, by a name, in the order of what they raise the loss by."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        if row["data"] == data and row["method"] != "random":
+        if row["method"] != "random":
             found.setdefault(name(row), []).append(row)
     return {key: sorted(line, key=lambda row: row["gain"]) for key, line in found.items()}
 
@@ -34,9 +34,7 @@ def name(row: Row) -> str:
     if row["method"] == "random":
         return str(row["augmentation"])
     extras = [row["norm"]] if row.get("norm", "linf") != "linf" else []
-    extras += [f"{row['start']} start"] if "start" in row else []
     extras += ["posterior scale"] if "scale" in row else []
-    extras += ["grad"] if "grad" in row else []
     extras += ["guard"] if "guard" in row else []
     extras += ["target gain"] if "target_gain" in row else []
     start = "CLAE" if row["method"] == "CLAE" else f"IDAA {row['weights']}"
@@ -58,7 +56,7 @@ def mean(key: str) -> Value:
 
 
 COLUMNS: dict[str, tuple[Value, float]] = {  # of the table: what, and what an untouched image has
-    "supervised: kept": (lambda row: row["supervised"].get("prediction_kept", float("nan")), 1.0),
+    "supervised: kept": (lambda row: row["supervised"]["prediction_kept"], 1.0),
     "supervised: found": (lambda row: row["supervised"]["retrieved"], 1.0),
     "simclr: found": (lambda row: row["simclr"]["retrieved"], 1.0),
     "mobilenet: found": (lambda row: row["mobilenet"]["retrieved"], 1.0),
@@ -71,16 +69,15 @@ COLUMNS: dict[str, tuple[Value, float]] = {  # of the table: what, and what an u
 def report(rows: list[Row], file: Path) -> str:
     """The tables as Markdown, also written beside ``file``, which names the run, and the plot."""
     text = ["# What views cost in identity", LEGEND]
-    for data in dict.fromkeys(row["data"] for row in rows):
-        found = lines(rows, data)
-        for gain in GAINS:
-            body = []
-            for title, line in found.items():
-                values = [at_gain(line, gain, *column) for column in COLUMNS.values()]
-                if not all(map(np.isnan, values)):
-                    times = values[-1] / at_gain(found["CLAE, 1 step"], gain, *COLUMNS["L2"])
-                    body.append([title, *map(cell, values), cell(times, 1)])
-            text.append(harness.table([f"{data}, loss + {gain:g}", *COLUMNS, "L2 / CLAE"], body))
+    found = lines(rows)
+    for gain in GAINS:
+        body = []
+        for title, line in found.items():
+            values = [at_gain(line, gain, *column) for column in COLUMNS.values()]
+            if not all(map(np.isnan, values)):
+                times = values[-1] / at_gain(found["CLAE, 1 step"], gain, *COLUMNS["L2"])
+                body.append([title, *map(cell, values), cell(times, 1)])
+        text.append(harness.table([f"cifar10, loss + {gain:g}", *COLUMNS, "L2 / CLAE"], body))
     random = [row for row in rows if row["method"] == "random"]
     body = [[name(r), f"{r['gain']:+.2f}", *(cell(value(r)) for value, _ in COLUMNS.values())] for r in random]
     text.append(harness.table(["random augmentation", "loss", *COLUMNS], body))
@@ -124,11 +121,11 @@ PANELS: list[tuple[str, str, Value, Value]] = [
 
 
 def plot(rows: list[Row], file: Path) -> None:
-    """Identity by each judge, distance, and hardness for the judges, against hardness; CIFAR-10."""
+    """Identity by each judge, distance, and hardness for the judges, against hardness."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7.4), dpi=120, layout="constrained")
-    found, random = lines(rows, "cifar10"), [row for row in rows if row["method"] == "random"]
+    found, random = lines(rows), [row for row in rows if row["method"] == "random"]
     for axis, (title, label, across, up) in zip(figure.subplots(2, 3).flat, PANELS, strict=True):
         for key, (colour, style) in SHOWN.items():
             line = found.get(key, [])

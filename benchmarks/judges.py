@@ -27,9 +27,9 @@ from torch.nn import functional
 from torchvision.models import mobilenet_v2
 from torchvision.transforms import v2
 
+from idaa_transforms._util.precision import has_bfloat16
 from idaa_transforms.autoencoders.conv import CIFAR_STATISTICS, IMAGENET_STATISTICS
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.util.precision import has_bfloat16
 
 CLASSES = 10
 

@@ -12,6 +12,7 @@ results/natural.json.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,34 @@ from torch import Tensor, nn
 
 from benchmarks import harness, judges
 from benchmarks.high_fidelity import taef2
-from benchmarks.small_vae import at_gain, at_one_eps
-from idaa_transforms import CLAETransform, IDAATransform, hub
+from benchmarks.identity_report import at_gain
+from idaa_transforms import CLAETransform, IDAATransform, hub, objectives
+from idaa_transforms.measure.identity import IdentityMeter
 from idaa_transforms.training.data import load_images
 
 GAINS = (0.1, 0.2)
+
+
+def at_one_eps(aug: Any, batches: Iterable[Tensor], embed: Any, judge: nn.Module) -> dict[str, float]:
+    """How much views of all batches raise NT-Xent against the flipped image, and what identity they keep."""
+    meter = IdentityMeter(judge, logits=True)
+    for images in batches:
+        with torch.no_grad():
+            loss_fn = objectives.simclr(embed, embed(images.flip(-1)))
+        found = aug.explain(images, loss_fn=loss_fn)
+        meter.update(images, found.views, losses=(found.loss_before, found.loss_after))
+    return {name: meter.compute()[name] for name in ("gain", "l2", "prediction_kept")}
 
 
 def measure(make: Any, first: float, x: Tensor, embed: Any, judge: nn.Module) -> dict[str, Any]:
     """A row for each eps, from ``first`` on, and the share of classes kept at equal hardness."""
     rows: list[dict[str, float]] = []
     for eps in (first * 2**i for i in range(10)):
-        batches = ((images, None) for images in x.split(25))
-        rows.append({"eps": eps} | at_one_eps(make(eps), batches, embed, judge, "prediction_kept"))
+        rows.append({"eps": eps} | at_one_eps(make(eps), x.split(25), embed, judge))
         if rows[-1]["gain"] >= max(GAINS):
             break
-    return {"rows": rows, "at_gain": {str(gain): at_gain(rows, "prediction_kept", gain) for gain in GAINS}}
+    kept = lambda row: row["prediction_kept"]  # noqa: E731
+    return {"rows": rows, "at_gain": {str(gain): at_gain(rows, gain, kept, 1.0) for gain in GAINS}}
 
 
 def main() -> None:
@@ -45,7 +58,7 @@ def main() -> None:
     parser.add_argument("--mobilenet", type=Path, required=True)
     parser.add_argument("--efficientnet", type=Path, required=True)
     parser.add_argument("--taef2", type=Path)
-    parser.add_argument("--weights", nargs="*", default=["cifar10-vae", "tiny-imagenet-vae"])
+    parser.add_argument("--weights", nargs="*", default=["natural-vae", "cifar10-vae"])
     parser.add_argument("--no-clae", action="store_true")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--out", default="natural", help="name of the result")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -14,10 +15,8 @@ from benchmarks.harness import table
 from examples.detection import report as coco
 from examples.semi import report as semi
 from examples.shared.table import grouped, origins, read_runs, seconds, spread
-from examples.transfer.sets import MEAN_PER_CLASS, PAPERS
 
 RESULTS = Path(__file__).parent / "results"
-NOT_RUN = "not run"
 TORCHRUN = "torchrun --nproc-per-node 8 examples/ssl/train.py --recipe imagenet --data imagenet"
 METRICS = {"knn_backbone": "kNN", "linear_backbone": "linear", "knn_embedding": "kNN, embedding"}
 
@@ -49,28 +48,17 @@ IMAGENET = (
 )
 
 
-def section(page: Path, heading: str) -> str:
+def section(page: Path, heading: str = "") -> str:
     """The first table below ``heading`` in a Markdown page, as it stands."""
-    lines = page.read_text().partition(f"{heading}\n")[2].splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
-    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
-    return "\n".join(lines[start:end])
+    text = page.read_text()
+    lines = iter(text[text.index(heading) :].splitlines())
+    first = next(line for line in lines if line.startswith("|"))
+    return "\n".join([first, *takewhile(lambda line: line.startswith("|"), lines)])
 
 
 def fixmatch() -> str:
     """The paper's, two libraries' and ours."""
     return semi.beside_the_paper(read_runs(RESULTS / "semi"))
-
-
-def transfer() -> str:
-    """The paper's eight sets."""
-    runs = [run for run in read_runs(RESULTS / "transfer") if run["config"]["scale"] == "paper"]
-    lines = []
-    for name in PAPERS:
-        done = {run["backbone"]["name"]: run["sets"][name]["score"] for run in runs if name in run["sets"]}
-        here = ", ".join(f"{backbone} {100 * score:.1f}" for backbone, score in done.items())
-        lines.append([name, "mean per class" if name in MEAN_PER_CLASS else "top-1", here or NOT_RUN])
-    return table(["set", "accuracy", "here"], lines)
 
 
 BACKBONES = {  # how they were trained, in the headings of the page of transfer
@@ -97,8 +85,6 @@ def rivals() -> str:
     """Methods beside MoCo at small scale, each without and with a hard view."""
     runs = read_runs(RESULTS / "ssl-rivals")
     groups = grouped(runs, "method", "view")
-    if ("moco", "none") not in groups:
-        return "Nothing was run yet."
     took = {key: fmean(map(seconds, same)) for key, same in groups.items()}
     lines = []
     for method, name in RIVALS.items():
@@ -129,9 +115,9 @@ def imagenet() -> str:
         command = f"--method {row.method} --view {row.view}{replace} --epochs {row.epochs}"
         batch = " --batch-size 4096" if row.source == SIMSIAM else ""
         hours = f"{estimate.hours(work, row.view) * row.epochs / 100:.0f}"
-        lines.append([row.method, f"`{row.view}`", str(row.epochs), row.top1, row.top5, row.source, NOT_RUN])
+        lines.append([row.method, f"`{row.view}`", str(row.epochs), row.top1, row.top5, row.source])
         lines[-1] += [f"`{TORCHRUN} {command}{batch}`", hours]
-    header = ["method", "view", "epochs", "top-1", "top-5", "source", "here", "command", "GPU hours"]
+    header = ["method", "view", "epochs", "top-1", "top-5", "source", "command", "GPU hours"]
     return table(header, lines)
 
 
@@ -140,7 +126,7 @@ def sensitivity() -> str:
     text = (RESULTS / "sensitivity" / "table.md").read_text()
     measured = text[text.find("\n## ") : text.index("\n## At the paper's scale")].strip()
     linked = measured.replace("](", "](../benchmarks/results/sensitivity/")
-    return re.sub("^##", "###", linked, flags=re.MULTILINE) or "Nothing was run yet."
+    return re.sub("^##", "###", linked, flags=re.MULTILINE)
 
 
 def hours() -> str:
@@ -165,7 +151,6 @@ def hours() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "paper-ssl": lambda: section(RESULTS / "ssl" / "table.md", "## Beside the paper"),
     "paper-fixmatch": fixmatch,
-    "paper-transfer": transfer,
     "transfer-small": transfer_small,
     "paper-detection": detection,
     "paper-imagenet": imagenet,

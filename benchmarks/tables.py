@@ -15,9 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import paper, scale
+from benchmarks import paper
 from benchmarks.harness import table
-from idaa_transforms.core.settings import DEFAULTS, Settings
+from benchmarks.paper import section
+from idaa_transforms._core.settings import DEFAULTS, Settings
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -27,16 +28,8 @@ BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL
 
 def read(file: Path, heading: str = "") -> list[dict[str, str]]:
     """The first table below ``heading`` in a Markdown page, a dict of cells for each row."""
-    text = file.read_text()
-    lines = [line for line in text[text.index(heading) :].splitlines() if line.startswith("|") or not line.strip()]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _first_block(lines)]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section(file, heading).splitlines()]
     return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
-
-
-def _first_block(lines: list[str]) -> list[str]:
-    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
-    end = next((i for i in range(start, len(lines)) if not lines[i].startswith("|")), len(lines))
-    return lines[start:end]
 
 
 def run_of(file: Path) -> str:
@@ -127,7 +120,7 @@ SPEED, TARGETS = RESULTS / "speed" / "speed.md", RESULTS / "speed" / "cpu-target
 
 def targets() -> str:
     """All ratios, with their targets."""
-    return f"{_as_table(read(SPEED, '## Targets, cpu'))}\n\n{run_of(TARGETS)}"
+    return f"{section(SPEED, '## Targets, cpu')}\n\n{run_of(TARGETS)}"
 
 
 def cost() -> str:
@@ -149,8 +142,7 @@ def cost() -> str:
 
 def large() -> str:
     """The ratios at 224 pixels, with their targets."""
-    rows = read(SPEED, "## Images of 224 pixels, cpu")
-    return f"{_as_table(rows)}\n\n{run_of(SPEED.with_name('cpu-large.json'))}"
+    return f"{section(SPEED, '## Images of 224 pixels, cpu')}\n\n{run_of(SPEED.with_name('cpu-large.json'))}"
 
 
 # Weights -------------------------------------------------------------------------------------------------------------
@@ -230,9 +222,24 @@ def natural(result: str = "natural") -> str:
     return f"{table(['autoencoder', 'parameters', 'a view of 32', *judges], lines)}\n\n{run_of(file)}"
 
 
+SWEEP = {
+    "mse": ("mean squared error", "{:.3f}"),
+    "psnr": ("PSNR, dB", "{:.1f}"),
+    "kl": ("KL, nats an image", "{:.0f}"),
+    "energy_g": ("energy in G", "{:.3f}"),
+    "energy_r": ("energy in R", "{:.3f}"),
+    "active": ("latents in use", "{:.0f}"),
+}
+
+
 def sweep() -> str:
     """Beta and the size of the latent."""
-    return f"{_as_table(read(RESULTS / 'vae-sweep.md'))}\n\n{run_of(RESULTS / 'vae-sweep.json')}"
+    file = RESULTS / "vae-sweep.json"
+    lines = [
+        [str(r["latent_dim"]), f"{r['beta']:g}", *(form.format(r[key]) for key, (_, form) in SWEEP.items())]
+        for r in json.loads(file.read_text())["rows"]
+    ]
+    return f"{table(['z', 'beta', *(title for title, _ in SWEEP.values())], lines)}\n\n{run_of(file)}"
 
 
 # Identity and settings -----------------------------------------------------------------------------------------------
@@ -244,7 +251,7 @@ def identity() -> str:
         "CLAE, 1 step": "CLAE",
         "IDAA cifar10-vae, 1 step": "IDAA, `cifar10-vae`",
         "IDAA cifar10-vae, 5 steps": "the same, five steps",
-        "IDAA cifar10-vae, 1 step, l2, posterior scale": 'the same, `scale="posterior", norm="l2"`',
+        "IDAA cifar10-vae, 1 step, l2, posterior scale": 'the same, `eps_unit="posterior", norm="l2"`',
         "IDAA taef2, 1 step": "IDAA, TAEF2",
     }
     columns = {
@@ -274,10 +281,6 @@ def settings() -> str:
     return table(["setting", "default", "what it does"], lines)
 
 
-def _as_table(rows: list[dict[str, str]]) -> str:
-    return table(list(rows[0]), [list(row.values()) for row in rows])
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "help-in-full": help_in_full,
     "board": board,
@@ -295,7 +298,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "identity": identity,
     "settings": settings,
     **paper.TABLES,
-    **scale.TABLES,
 }
 
 

@@ -4,15 +4,13 @@
     python -m benchmarks.vae_sweep data/cifar10.npz --width 64 --epochs 4              # in hours on one core
 
 Trains a VAE for each pair, resuming what was interrupted, measures it on the test images, and writes
-results/vae-sweep.json, .md (a table) and .png (a plot).
+results/vae-sweep.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,30 +20,6 @@ from idaa_transforms.training.evaluation import evaluate_vae
 from idaa_transforms.training.vae import Recipe, train_vae
 
 from . import harness
-
-COLUMNS = {
-    "mse": ("mean squared error", "{:.3f}"),
-    "psnr": ("PSNR, dB", "{:.1f}"),
-    "kl": ("KL, nats an image", "{:.0f}"),
-    "energy_g": ("energy in G", "{:.3f}"),
-    "energy_r": ("energy in R", "{:.3f}"),
-    "active": ("latents in use", "{:.0f}"),
-}
-
-
-def plot(rows: list[dict[str, Any]], file: Path) -> None:
-    """Error, rate and residual energy against beta, a line for each latent size."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 3.4), dpi=140, layout="constrained")
-    for axis, key in zip(figure.subplots(1, 3), ("mse", "kl", "energy_r"), strict=True):
-        for latent_dim in sorted({row["latent_dim"] for row in rows}):
-            line = sorted((row["beta"], row[key]) for row in rows if row["latent_dim"] == latent_dim)
-            axis.plot(*zip(*line, strict=True), marker="o", label=f"z = {latent_dim}")
-        axis.set(xscale="log", xlabel="beta", title=COLUMNS[key][0])
-        axis.grid(alpha=0.3)
-    axis.legend()
-    figure.savefig(file)
 
 
 def main() -> None:
@@ -81,15 +55,7 @@ def main() -> None:
         "bf16": recipe.bf16,
     }
     file = harness.save("vae-sweep", settings, rows)
-    plot(rows, file.with_suffix(".png"))
-    lines = [
-        [str(r["latent_dim"]), f"{r['beta']:g}", *(form.format(r[key]) for key, (_, form) in COLUMNS.items())]
-        for r in rows
-    ]
-    table = harness.table(["z", "beta", *(title for title, _ in COLUMNS.values())], lines)
-    origin = ", ".join(json.loads(file.read_text())["run"].values())
-    file.with_suffix(".md").write_text(f"# Sizes of latents, and beta\n\n{table}\n\n{settings}. {origin}\n")
-    print(f"{table}\n\n{settings}. {file}")
+    print(*rows, file, sep="\n")
 
 
 if __name__ == "__main__":

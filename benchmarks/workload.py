@@ -12,11 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from idaa_transforms import CLAETransform, IDAATransform
-from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
-WEIGHTS = {32: "cifar10-vae", 64: "tiny-imagenet-vae"}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Cases = dict[str, Callable[[], Any]]
 
@@ -28,13 +26,6 @@ def resnet(name: str, size: int) -> nn.Module:
         model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
         model.maxpool = nn.Identity()
     return model.train()
-
-
-def idaa_transform(size: int, **parameters: Any) -> IDAATransform:
-    """On the shipped weights of that size, or the paper's network for it with random ones, which cost the same."""
-    if size in WEIGHTS:
-        return IDAATransform.from_pretrained(WEIGHTS[size], **parameters)
-    return IDAATransform(ConvVAE(size), **parameters)
 
 
 def batch_of(count: int, size: int) -> Tensor:
@@ -50,9 +41,7 @@ class Workload:
         batch, size: of the images.
         dtype: ``"float32"``, or ``"bfloat16"``: the VAE in it, the model under autocast.
         vae_dtype: of the VAE alone; default: ``dtype``.
-        channels_last: layout of images, model and VAE.
         network: the model's name in timm.
-        parameters: of both transforms.
     """
 
     def __init__(
@@ -62,23 +51,19 @@ class Workload:
         dtype: str = "float32",
         size: int = 32,
         vae_dtype: str | None = None,
-        channels_last: bool = False,
         network: str = "resnet18",
-        **parameters: Any,
     ) -> None:
         torch.manual_seed(0)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
         self.device, self.dtype = device.split(":")[0], DTYPES[dtype]
-        self.model = resnet(network, size).to(device).to(memory_format=layout)
+        self.model = resnet(network, size).to(device)
         self.optimiser = torch.optim.SGD(self.model.parameters(), 0.0)  # a rate of 0: every repeat does the same
-        self.clae = CLAETransform(0.006, **{k: v for k, v in parameters.items() if k != "chunk_size"}).to(device)
-        images = batch_of(batch, size).to(device).contiguous(memory_format=layout)
+        self.clae = CLAETransform(0.006).to(device)
+        images = batch_of(batch, size).to(device)
         self.x, self.x2, self.x3 = images, images.flip(-1), images.flip(-2)
         with torch.no_grad():
             self.anchor = self.forward(self.x2)
         self.gradient = torch.randn_like(images)
-        idaa = idaa_transform(size, **parameters).to(device).to(memory_format=layout)
-        self._use(idaa.to(DTYPES[vae_dtype or dtype]))
+        self._use(IDAATransform.from_pretrained("cifar10-vae").to(device, DTYPES[vae_dtype or dtype]))
 
     def _use(self, idaa: IDAATransform) -> None:
         self.idaa = idaa
@@ -102,9 +87,8 @@ class Workload:
             return (model or self.model)(views).float()
 
     def nce(self, views: Tensor) -> Tensor:
-        """The closure with the step's own anchor. An image alone has no negatives, and NT-Xent no slope then."""
-        z = self.forward(views)
-        return nt_xent(z, self.anchor) if len(z) > 1 else -torch.cosine_similarity(z, self.anchor)
+        """The closure with the step's own anchor."""
+        return nt_xent(self.forward(views), self.anchor)
 
     def nce_anew(self, views: Tensor) -> Tensor:
         """The closure that encodes its anchor itself."""

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.batchnorm import branch, convert_dual_batchnorm, strip_dual_batchnorm
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 DEVICE = "cpu"
 STEPS = 8

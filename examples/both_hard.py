@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from idaa_transforms import IDAATransform, untouched
+from idaa_transforms import IDAATransform, preserve_state
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 DEVICE = "cpu"
 EPOCHS = 4
@@ -38,7 +38,7 @@ def main() -> list[float]:
         total = 0.0
         for batch in images[torch.randperm(len(images))].split(32):
             x = torch.stack([random(image) for image in [*batch, *batch]]).requires_grad_()  # x1, then x2
-            with untouched(model):  # this pass leaves no trace in the batch norms
+            with preserve_state(model):  # this pass leaves no trace in the batch norms
                 z1, z2 = model(F.avg_pool2d(x, 2)).chunk(2)
             (grad,) = torch.autograd.grad(nt_xent(z1, z2).sum(), x)
             hard1, hard2 = idaa(x.detach(), grad=grad).chunk(2)

@@ -11,7 +11,7 @@ from torch import nn
 from idaa_transforms import objectives
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 DEVICE = "cpu"
 STEPS = 8

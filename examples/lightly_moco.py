@@ -15,7 +15,7 @@ from torch import nn
 
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.losses import info_nce
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 DEVICE = "cpu"
 STEPS = 12

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 EPOCHS = 4
 

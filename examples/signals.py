@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from idaa_transforms import IDAATransform, objectives
+from idaa_transforms._util.pictures import save_lines
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.losses import nt_xent
 from idaa_transforms.training.data import statistics
 from idaa_transforms.training.signals import SignalAugmentation, load_signals
-from idaa_transforms.util.pictures import save_lines
 
 
 def made_up(count: int = 256, length: int = 64) -> Tensor:

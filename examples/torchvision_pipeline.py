@@ -5,13 +5,13 @@ python examples/torchvision_pipeline.py
 
 import timm
 import torch
+from idaa_transforms.pipelines import check_pipeline
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 from torchvision.transforms import v2
 
 from idaa_transforms import IDAATransform, objectives
-from idaa_transforms.pipelines import check_pipeline
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 DEVICE = "cpu"
 EPOCHS = 4

@@ -11,6 +11,7 @@ adversarial images in one batch, in equal number. Here the caller says which the
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -31,24 +32,24 @@ class DualBatchNorm(nn.Module):
         self.clean, self.adversarial = clean, copy.deepcopy(clean)
         self.adversarial.momentum = momentum  # type: ignore[assignment]
         self.active: Branch = "clean"
-        self._in_block: list[int] = []  # passes in each open block that backward has not run again
+        self._in_block: list[float] = []  # passes in each open block that backward has not run again
 
     def forward(self, x: Tensor) -> Tensor:
-        """What the active one makes of x.
+        """What the active one makes of x. Under activation checkpointing statistics move twice, as those of any batch
+        norm do.
 
         Raises:
             RuntimeError: where activation checkpointing runs a part of the model again outside of its block.
         """
-        if not torch.compiler.is_compiling():
-            again = torch._C._current_autograd_node() is not None
-            if again and (not self._in_block or not self._in_block[-1]):
-                raise RuntimeError(
-                    "activation checkpointing runs dual batch norm again outside of the `with branch` block of its "
-                    "forward pass, so that its branch is not known; call backward inside the block, once for each "
-                    "block. Clean passes need one too: `with branch(model, 'clean'):`"
-                )
-            if self._in_block:
-                self._in_block[-1] += -1 if again else 1
+        again = _in_backward()
+        if again and (not self._in_block or not self._in_block[-1]):
+            raise RuntimeError(
+                "activation checkpointing runs dual batch norm again outside of the `with branch` block of its forward "
+                "pass, so that its branch is not known; call backward inside the block, once for each block. Clean "
+                "passes need one too: `with branch(model, 'clean'):`"
+            )
+        if self._in_block and not torch.compiler.is_compiling():
+            self._in_block[-1] += -1 if again else 1
         return self.clean(x) if self.active == "clean" else self.adversarial(x)
 
     def __getattr__(self, name: str) -> Any:
@@ -111,12 +112,17 @@ def branch(model: nn.Module, name: Branch) -> Iterator[None]:
         raise ValueError(f"branch {name!r} is neither 'clean' nor 'adversarial'")
     before = [(module, module.active, module._in_block) for module in _duals(model)]
     try:
+        passes = math.inf if _in_backward() else 0  # a block that is run again knows its branch
         for module, _, counts in before:
-            module.active, module._in_block = name, [*counts, 0]
+            module.active, module._in_block = name, [*counts, passes]
         yield
     finally:
         for module, active, counts in before:
             module.active, module._in_block = active, counts
+
+
+def _in_backward() -> bool:
+    return not torch.compiler.is_compiling() and torch._C._current_autograd_node() is not None
 
 
 def _duals(model: nn.Module) -> list[DualBatchNorm]:

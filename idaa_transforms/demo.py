@@ -14,8 +14,8 @@ from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from ._util.extras import require
 from ._util.pictures import save_grid
-from ._util.sample import cifar10_sample
 from .losses import nt_xent
+from .sample import cifar10_sample
 from .transforms import CLAETransform, Explanation, IDAATransform
 
 CLAE_EPS = 0.006  # the paper's 0.03 on normalised pixels, in units of [0, 1]

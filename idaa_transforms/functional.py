@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ._core.ascent import Ball, Norm
-from ._core.checks import INFERENCE, NO_PATH, ClosureError, check_loss
+from ._core.checks import FABRIC, INFERENCE, NO_PATH, ClosureError, check_loss
 from .preserve import find_modules
 
 Loss = Callable[[Tensor], Tensor]
@@ -215,6 +215,8 @@ def input_gradient(loss_fn: Loss, view: Tensor, place: Linear | None = None) -> 
         except RuntimeError as error:
             if "inference tensor" in str(error).lower():
                 raise ClosureError(INFERENCE) from error
+            if "fabric.backward" in str(error):
+                raise ClosureError(FABRIC) from error
             if "checkpoint" not in str(error).lower():
                 raise
             with _no_parameter_wants_a_gradient(loss_fn):  # reentrant checkpoints know no way back but .backward()

@@ -65,8 +65,11 @@ def preserve_state(*held: nn.Module | Callable[..., Any]) -> Iterator[Callable[[
     states = _states(watched)
     strangers: list[Tensor] = []
 
+    # FSDP computes with other parameters than a module has at rest.
+    as_they_are = all(type(p) is nn.Parameter for p in parameters)
+
     def check(loss: Tensor) -> Tensor:
-        if isinstance(loss, Tensor) and not strangers:
+        if as_they_are and isinstance(loss, Tensor) and not strangers:
             known = set(map(id, watched))
             strangers.extend(_unknown_parameters(loss, known, captured.values()))
         return loss
@@ -77,8 +80,7 @@ def preserve_state(*held: nn.Module | Callable[..., Any]) -> Iterator[Callable[[
         for p, grad, _, own in before:
             if grad is not None:
                 p.grad = None
-            if own:
-                p.__dict__ = dict(own)
+            p.__dict__ = dict(own)
         yield check
         changed = [t for t, old, now in zip(watched, states, _states(watched), strict=True) if old != now]
     finally:
@@ -89,8 +91,7 @@ def preserve_state(*held: nn.Module | Callable[..., Any]) -> Iterator[Callable[[
                 p.requires_grad_(wanted)
             if p.grad is not grad:
                 p.grad = grad
-            if vars(p) is not own and (own or vars(p)):
-                p.__dict__ = own
+            p.__dict__ = own
     if changed:
         names = ", ".join(_names(changed, list(modules), captured))
         warnings.warn(f"the closure changed {names}, which stays so; {CURE}", ClosureMutationWarning, stacklevel=5)
@@ -251,7 +252,8 @@ def _unknown_parameters(loss: Tensor, known: set[int], captured: Any) -> list[Te
             continue
         seen.add(node)
         variable = getattr(node, "variable", None)
-        if isinstance(variable, nn.Parameter) and id(variable) not in known:
+        flat = getattr(variable, "_is_flat_param", False)  # FSDP's own
+        if type(variable) is nn.Parameter and not flat and id(variable) not in known:
             return [variable]
         todo += [following for following, _ in node.next_functions]
     return []

@@ -64,8 +64,8 @@ class AdversarialTransform(Bindable, v2.Transform):
         for name, value in settings.items():
             setattr(self, name, value)
         self._codec = Codec(autoencoder, *check_statistics(mean, std))
-        self._calls = self._attacked = 0
-        self._unchanged: Tensor | None = None  # counted on the device, so that no call waits for it
+        # unchanged is a tensor on the device later on, so that no call waits for it
+        self._counts: dict[str, Any] = {"calls": 0, "attacked": 0, "unchanged": 0}
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, CHECKS[name](name, value) if name in CHECKS else value)
@@ -158,7 +158,21 @@ class AdversarialTransform(Bindable, v2.Transform):
         @overload
         def __call__(
             self,
-            *inputs: Any,
+            x: Any,
+            y: Any,
+            /,
+            *more: Any,
+            loss_fn: Loss | Sequence[Loss] | None = None,
+            grad: Tensor | Sequence[Tensor] | None = None,
+            eps: float | Tensor | None = None,
+            generator: torch.Generator | None = None,
+        ) -> Any: ...
+        @overload
+        def __call__(
+            self,
+            sample: dict[Any, Any] | list[Any] | tuple[Any, ...],
+            /,
+            *,
             loss_fn: Loss | Sequence[Loss] | None = None,
             grad: Tensor | Sequence[Tensor] | None = None,
             eps: float | Tensor | None = None,
@@ -193,9 +207,7 @@ class AdversarialTransform(Bindable, v2.Transform):
     def stats(self) -> dict[str, int]:
         """Counts since this object was made: calls, images attacked, and ``unchanged``, those of them that came back
         as they were, because their gradient was zero or not finite; with a guard, its own. Synchronises."""
-        unchanged = 0 if self._unchanged is None else int(self._unchanged)
-        counts = {"calls": self._calls, "attacked": self._attacked, "unchanged": unchanged}
-        return counts | (self.guard.stats() if self.guard else {})
+        return {name: int(count) for name, count in self._counts.items()} | (self.guard.stats() if self.guard else {})
 
     def compile(self, **options: Any) -> None:
         """Compile the autoencoder, in place: encode and decode, each as one graph for batches of any size. The closure
@@ -208,7 +220,7 @@ class AdversarialTransform(Bindable, v2.Transform):
         codec = self._codec
         checks.check_images(x, codec.axes, codec.device, getattr(codec.autoencoder, "channels", None), codec.mean)
         checks.check_source(loss_fn, grad, x)
-        read = checks.reads_values(x.device, self._calls) and x.numel() > 0
+        read = checks.reads_values(x.device, self._counts["calls"]) and x.numel() > 0
         if read:
             checks.check_range(x, codec.mean, codec.std, codec.axes)
         return read
@@ -257,7 +269,7 @@ class AdversarialTransform(Bindable, v2.Transform):
         read: bool,
     ) -> Views:
         """The attack itself. The closure sees all of x, the autoencoder those rows that are attacked."""
-        codec, x = self._codec, outside_inference(x)
+        codec = self._codec
         part = x if rows is None else x[rows]
         if rows is not None:
             grad = None if grad is None else grad[rows]
@@ -287,9 +299,10 @@ class AdversarialTransform(Bindable, v2.Transform):
         if read:
             checks.check_latent(found.latent, type(codec.autoencoder).__name__)
             checks.check_gradient(found.gradient, found.loss)
-        self._calls, self._attacked = self._calls + 1, self._attacked + len(part)
-        unchanged = (~(found.finite & found.delta.flatten(1).any(1))).sum()
-        self._unchanged = unchanged if self._unchanged is None else self._unchanged.to(unchanged) + unchanged
+        counts, moved = self._counts, found.finite & found.delta.flatten(1).any(1)
+        before = counts["unchanged"].to(x.device) if counts["calls"] else 0  # the transform may have been moved
+        counts |= {"calls": counts["calls"] + 1, "attacked": counts["attacked"] + len(part)}
+        counts["unchanged"] = before + len(part) - moved.sum()
         return self.guard.keep(part, found) if self.guard and len(part) else found
 
     @property

@@ -124,7 +124,7 @@ def main(out):
     found = {
         "images": images()[0],
         "gathered NT-Xent": gathered_nt_xent(mine),
-        "gathered NT-Xent, three steps in l2": gathered_nt_xent(mine, steps=3, norm="l2"),
+        "gathered NT-Xent, three steps in l2": gathered_nt_xent(mine, eps=0.1, steps=3, norm="l2"),
         "lightly's gathered NT-Xent": gathered_by_lightly(mine),
         "DDP": trained(mine, ddp()),
         "DDP, static graph": trained(mine, ddp(static_graph=True)),

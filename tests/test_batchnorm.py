@@ -1,22 +1,31 @@
 """Dual batch norm: two sets of statistics, one set of everything else."""
 
 import copy
+import functools
 
 import pytest
 import timm
 import torch
 from timm.layers import convert_splitbn_model
 from torch import nn
+from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.batchnorm import DualBatchNorm, branch, convert_dual_batchnorm, strip_dual_batchnorm
 
 
 def small(dim=2):
+    torch.manual_seed(0)
     conv = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[dim](3, 4, 3)
     norm = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dim]
-    torch.manual_seed(0)
     return nn.Sequential(conv, norm(4), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5), nn.BatchNorm1d(5))
+
+
+def fitted():
+    """The small one, converted, once its lazy layer has its shape."""
+    model = small()
+    model(torch.rand(2, 3, 6, 6))
+    return convert_dual_batchnorm(model)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
@@ -172,3 +181,76 @@ def test_the_autoencoder_of_a_transform_inside_the_model_stays(vae, x):
     model.net = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="Module has no batch norm: it does not mix"):
         convert_dual_batchnorm(model)
+
+
+def checkpointed(model, x, reentrant):
+    return checkpoint_sequential([*model], 2, x.requires_grad_(), use_reentrant=reentrant)
+
+
+def gradients(model, how, joint=False):
+    """Of a step on clean and hard images, each pass and its backward in a block."""
+    x, hard = torch.randn(2, 6, 3, 6, 6, generator=torch.Generator().manual_seed(3))
+    with branch(model, "clean"):
+        clean = how(model, x).square()[:, 0].tanh().sum()
+        if not joint:
+            clean.backward()
+    with branch(model, "adversarial"):
+        adversarial = how(model, 3 * hard + 1).tanh()[:, 1].sum()
+        (clean + adversarial if joint else adversarial).backward()
+    return [p.grad for p in model.parameters()]
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_with_backward_in_the_block_gives_the_same_gradients(reentrant):
+    how = functools.partial(checkpointed, reentrant=reentrant)
+    torch.testing.assert_close(gradients(fitted(), how), gradients(fitted(), lambda model, x: model(x)))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_with_backward_elsewhere_is_refused(reentrant):
+    """After the block, in a block of the other branch, and jointly for two: never a gradient of the wrong one."""
+    how = functools.partial(checkpointed, reentrant=reentrant)
+    x = torch.randn(6, 3, 6, 6)
+    model = fitted()
+    with branch(model, "adversarial"):
+        loss = how(model, x).square().sum()
+    with pytest.raises(RuntimeError, match="call backward inside the block"):
+        loss.backward()
+    loss = how(model, x).square().sum()
+    with branch(model, "adversarial"), pytest.raises(RuntimeError, match="call backward inside the block"):
+        loss.backward()
+    with pytest.raises(RuntimeError, match="call backward inside the block"):
+        gradients(fitted(), how, joint=True)
+
+
+def test_blocks_within_a_checkpointed_part():
+    def both(model, x, hard):
+        with branch(model, "clean"):
+            clean = model(x)
+        with branch(model, "adversarial"):
+            return clean.square()[:, 0] + model(hard).tanh()[:, 1]
+
+    found = []
+    for again in (True, False):
+        model = fitted()
+        x, hard = torch.randn(2, 6, 3, 6, 6, generator=torch.Generator().manual_seed(3))
+        loss = checkpoint(both, model, x, hard, use_reentrant=False) if again else both(model, x, hard)
+        loss.tanh().sum().backward()
+        found.append([p.grad for p in model.parameters()])
+    torch.testing.assert_close(*found)
+
+
+def test_an_attack_on_a_checkpointed_model_within_the_block(vae, x):
+    model = fitted()
+    x = nn.functional.interpolate(x, 6)
+    loss = lambda how: lambda v: how(model, v).square().sum(1)  # noqa: E731
+    with branch(model, "adversarial"):
+        plain = IDAATransform(vae)(x, loss_fn=loss(lambda m, v: m(v)))
+        again = IDAATransform(vae)(x, loss_fn=loss(functools.partial(checkpointed, reentrant=False)))
+    torch.testing.assert_close(plain, again)
+
+
+def test_a_compiled_model():
+    model = fitted()
+    found = gradients(model, lambda m, v: torch.compile(m, backend="aot_eager", fullgraph=True)(v))
+    torch.testing.assert_close(found, gradients(fitted(), lambda m, v: m(v)))

@@ -131,8 +131,9 @@ class TestContainers:
         pipeline = K.AugmentationSequential(aug, K.RandomGrayscale(p=1.0), data_keys=["input"], random_apply=1)
         torch.manual_seed(0)
         with aug.bound(loss_fn):
-            gray = [bool((pipeline(x)[:, 0] == x[:, 0]).all()) for _ in range(8)]
-        assert len(set(gray)) <= 2
+            views = [pipeline(x) for _ in range(8)]
+        gray = [torch.allclose(v[:, 0], v[:, 1]) for v in views]
+        assert set(gray) == {True, False}  # one of the two in each call
 
     def test_the_autoencoder_stays_frozen_in_a_container_that_trains(self, x, loss_fn):
         aug = RandomIDAA(tiny_vae(), p=1.0)

@@ -1,10 +1,9 @@
 """Where numbers come from is said without saying where on a machine."""
 
-import os
 import re
+import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 from idaa_transforms.util.provenance import _commit, provenance
 
@@ -20,15 +19,15 @@ def test_command_without_absolute_paths(monkeypatch):
     assert "/secret" not in str(run)
 
 
-def test_a_module_is_named_as_it_was_called(tmp_path):
+def test_a_module_is_named_as_it_was_called(tmp_path, monkeypatch):
     package = tmp_path / "secret"
     package.mkdir()
-    program = "from idaa_transforms.util.provenance import provenance\nprint(provenance()['command'])"
+    program = "from idaa_transforms.util.provenance import provenance\ncommand = provenance()['command']"
     (package / "count.py").write_text(program)
-    run = [sys.executable, "-m", "secret.count", "--repeats", "2"]
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(__file__).parents[1]}"}
-    done = subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout == "python -m secret.count --repeats 2\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["", "--repeats", "2"])
+    found = runpy.run_module("secret.count", run_name="__main__", alter_sys=True)  # what `python -m` does
+    assert found["command"] == "python -m secret.count --repeats 2"
 
 
 def test_results_of_earlier_runs_do_not_make_the_code_dirty(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from examples.shared.options import command_line, run_name
-from idaa_transforms.util.precision import use_bfloat16
+from idaa_transforms._util.precision import use_bfloat16
 
 
 @dataclass

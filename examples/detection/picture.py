@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-from idaa_transforms.util.files import write_whole
+from idaa_transforms._util.files import write_whole
 
 from .evaluate import predict
 from .train import load

@@ -23,8 +23,8 @@ from tqdm import tqdm
 
 from examples.shared.parallel import average_gradients
 from examples.shared.runs import decaying, hours, now, read_log, resume, save, set_up, since, write_result
+from idaa_transforms._util.provenance import provenance
 from idaa_transforms.training.run import load_checkpoint, log_row
-from idaa_transforms.util.provenance import provenance
 
 from .coco import Coco, check_same, read
 from .config import PLACE, Config, configure

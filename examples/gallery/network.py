@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from idaa_transforms import objectives
-from idaa_transforms.core.functional import Loss
+from idaa_transforms.functional import Loss
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 random_views = nn.Sequential(
     K.RandomResizedCrop((32, 32), scale=(0.2, 1.0)),

@@ -8,7 +8,7 @@ An image, split and put together again
 from network import loss_of, show
 
 from idaa_transforms import IDAATransform
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 x, _ = cifar10_sample()
 aug = IDAATransform.from_pretrained("cifar10-vae-z128", eps=0.5)

@@ -12,7 +12,7 @@ import torch
 from network import loss_of, random_views, show
 
 from idaa_transforms import CLAETransform, IDAATransform
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 x, _ = cifar10_sample()
 one = 12  # which image is shown; the others are its negatives

@@ -12,7 +12,7 @@ from network import loss_of, show
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.measure import IdentityMeter
-from idaa_transforms.util.sample import CLASSES, cifar10_sample
+from idaa_transforms.sample import CLASSES, cifar10_sample
 
 x, labels = cifar10_sample()
 loss_fn = loss_of(x)

@@ -10,7 +10,7 @@ import torch
 from network import loss_of, show
 
 from idaa_transforms import IDAATransform
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 x, _ = cifar10_sample()
 loss_fn = loss_of(x)
@@ -35,8 +35,8 @@ rows = {
     'norm="linf", eps .2, .5, 1': [view(eps=eps) for eps in (0.2, 0.5, 1.0)],
     'norm="l2", eps 2, 5, 10': [view(eps=eps, norm="l2") for eps in (2.0, 5.0, 10.0)],
     "eps .5, steps 1, 3, 10": [view(eps=0.5, steps=steps) for steps in (1, 3, 10)],
-    'start="uniform", eps .2, .5, 1': [view(eps=eps, start="uniform", steps=2) for eps in (0.2, 0.5, 1.0)],
-    'posterior, "l2", eps 3, 7, 15': [view(eps=eps, norm="l2", scale="posterior") for eps in (3.0, 7.0, 15.0)],
+    "random_start=True, eps .2, .5, 1": [view(eps=eps, random_start=True, steps=2) for eps in (0.2, 0.5, 1.0)],
+    'posterior, "l2", eps 3, 7, 15': [view(eps=eps, norm="l2", eps_unit="posterior") for eps in (3.0, 7.0, 15.0)],
     "eps 1, target_gain .2, .5, 1": [view(eps=1.0, target_gain=gain) for gain in (0.2, 0.5, 1.0)],
 }
 show(

@@ -9,7 +9,7 @@ what moves.
 from network import loss_of, show
 
 from idaa_transforms import IDAATransform
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 x, _ = cifar10_sample()
 loss_fn, one = loss_of(x), 8

@@ -16,7 +16,7 @@ from torchvision.transforms.v2.functional import resize, to_pil_image
 from torchvision.utils import make_grid
 
 from idaa_transforms import IDAATransform
-from idaa_transforms.util.sample import CLASSES, cifar10_sample
+from idaa_transforms.sample import CLASSES, cifar10_sample
 
 x, labels = cifar10_sample()
 aug = IDAATransform.from_pretrained("cifar10-vae", eps=1.0)

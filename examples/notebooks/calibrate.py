@@ -23,8 +23,8 @@ from torchvision.transforms.v2.functional import to_pil_image
 from idaa_transforms import IDAATransform, objectives
 from idaa_transforms.losses import nt_xent
 from idaa_transforms.measure import IdentityMeter, calibrate
+from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.training.data import load_images
-from idaa_transforms.util.sample import cifar10_sample
 
 folder = Path(mkdtemp()) / "pictures"
 folder.mkdir()

@@ -18,7 +18,7 @@ from torch import nn
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 x, labels = cifar10_sample()
 torch.manual_seed(0)

@@ -21,7 +21,7 @@ from torch import nn
 from idaa_transforms import objectives
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 random = (K.RandomResizedCrop((32, 32), scale=(0.2, 1.0)), K.RandomHorizontalFlip(), K.ColorJitter(0.4, 0.4, 0.4, 0.1))
 two_views = K.AugmentationSequential(*random, data_keys=["input"])

@@ -10,7 +10,7 @@ import torch
 
 from examples.shared.options import command_line, run_name
 from examples.shared.views import WEIGHTS
-from idaa_transforms.util.precision import use_bfloat16
+from idaa_transforms._util.precision import use_bfloat16
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from idaa_transforms.util.files import write_json
+from idaa_transforms._util.files import write_json
 
 
 def draw(labels: Tensor, count: int, seed: int) -> list[int]:

@@ -23,9 +23,9 @@ from tqdm import tqdm
 
 from examples.shared.images import labelled_images
 from examples.shared.runs import decaying, hours, now, read_log, resume, save, set_up, since, write_result
+from idaa_transforms._util.provenance import provenance
 from idaa_transforms.training.data import Images
 from idaa_transforms.training.run import log_row, own_folder
-from idaa_transforms.util.provenance import provenance
 
 from . import split
 from .config import PLACE, Config, configure

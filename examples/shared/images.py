@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.training.data import Images, load_images
 from idaa_transforms.training.signals import load_signals
-from idaa_transforms.util.sample import cifar10_sample
 
 TORCHVISION = {"cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 

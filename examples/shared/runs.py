@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from idaa_transforms._util.files import write_whole
 from idaa_transforms.training.run import load_checkpoint, own_device, processes, save_whole
-from idaa_transforms.util.files import write_whole
 
 Times = dict[str, float]
 """Of the clock and of the processor, which other work may share."""

@@ -21,7 +21,7 @@ from config import Config, configure
 from step import augmentations, make_attack, update
 from train import load_data, make_model, make_optimiser
 
-from idaa_transforms.util.provenance import provenance
+from idaa_transforms._util.provenance import provenance
 
 CROPS = ["--crop", ".4", "--jitter", "0", "0", "0", "0", "--gray", "0"]
 BARE = ["--crop", "1", "--no-flip", *CROPS[2:]]

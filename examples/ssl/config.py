@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from methods import IMAGENET, methods_of
 
-from idaa_transforms.util.precision import use_bfloat16
+from idaa_transforms._util.precision import use_bfloat16
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # where examples.shared is found, wherever this is run
 from examples.shared.options import command_line, run_name

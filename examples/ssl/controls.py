@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from idaa_transforms import IDAATransform, untouched
+from idaa_transforms import IDAATransform, preserve_state
 from idaa_transforms.losses import nt_xent
+from idaa_transforms.random import MixupNoise, RandomQuantize
 
 if TYPE_CHECKING:
     from network import Model
@@ -32,20 +33,13 @@ def noise(x: Tensor, sd: float) -> Tensor:
 
 
 def mixup(x: Tensor, most: float) -> Tensor:
-    """Mixup noise (DACL; Verma et al., ICML 2021): up to ``most`` of another image of the batch in each."""
-    share = most * torch.rand(len(x), *[1] * (x.ndim - 1), device=x.device)
-    return torch.lerp(x, x[torch.randperm(len(x), device=x.device)], share)
+    """Up to ``most`` of another image of the batch in each."""
+    return MixupNoise(most)(x)
 
 
 def quantize(x: Tensor, bins: int) -> Tensor:
-    """Randomized quantization (Wu et al., ICCV 2023): each channel of each image gets random bins between its least and
-    its largest value, and all values of a bin become one random value of that bin."""
-    flat = x.flatten(2)
-    low, high = flat.amin(2, keepdim=True), flat.amax(2, keepdim=True)
-    inner = torch.rand(*flat.shape[:2], bins - 1, device=x.device).sort(2).values
-    edges = torch.cat([torch.zeros_like(low), inner, torch.ones_like(low)], 2) * (high - low) + low
-    values = torch.lerp(edges[..., :-1], edges[..., 1:], torch.rand(*flat.shape[:2], bins, device=x.device))
-    return values.gather(2, torch.searchsorted(edges[..., 1:-1].contiguous(), flat.contiguous())).view_as(x)
+    """The values of each channel of each image in random ``bins``."""
+    return RandomQuantize(bins)(x)
 
 
 DISTURB = {"mixup": mixup, "noise": noise, "quantize": quantize}
@@ -88,7 +82,7 @@ def random_step(attack: IDAATransform, x: Tensor, eps: float) -> Tensor:
 def hardest_pair(model: Model, views: list[Tensor]) -> list[Tensor]:
     """Hard view pretraining (Ferreira et al., ICLR 2025): of all pairs of random ``views``, each (B, C, H, W), the one
     with the largest NT-Xent, image by image. One pass forward for each view."""
-    with untouched(model):
+    with preserve_state(model):
         embedded = [model.method.embed(model(view).features) for view in views]
     pairs = list(itertools.combinations(range(len(views)), 2))
     worst = torch.stack([nt_xent(embedded[i], embedded[j]) for i, j in pairs]).argmax(0)

@@ -34,9 +34,9 @@ from examples.shared.clock import Clock
 from examples.shared.parallel import augment_share
 from examples.shared.runs import hours, now, read_log, resume, save, set_up, since, write_result
 from examples.shared.stream import Cropped, RandomCrops, epoch_order, load, open_pictures
+from idaa_transforms._util.provenance import provenance
 from idaa_transforms.training.reading import Part
 from idaa_transforms.training.run import TrainingError, fingerprint, log_row, own_folder
-from idaa_transforms.util.provenance import provenance
 
 PHASES = ("data", "augmentation", "view", "step", "checkpoint")
 

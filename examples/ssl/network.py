@@ -14,9 +14,9 @@ from torch import Tensor, distributed, nn
 
 from examples.shared.backbones import build_backbone, statistics_of
 from examples.shared.parallel import gather, synchronise
-from idaa_transforms import untouched
+from idaa_transforms import preserve_state
 from idaa_transforms.batchnorm import branch, convert_dual_batchnorm
-from idaa_transforms.core.functional import Loss
+from idaa_transforms.functional import Loss
 
 
 class Model(nn.Module):
@@ -73,7 +73,7 @@ class Model(nn.Module):
             with self._branch(hard=True):
                 return gather(self.encode(x))
 
-        with torch.no_grad(), untouched(self.method):
+        with torch.no_grad(), preserve_state(self.method):
             loss = self.method.attack(features, anchor.detach())
         return lambda views: loss(views).sum()
 

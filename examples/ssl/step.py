@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from examples.shared.parallel import average_gradients
-from idaa_transforms import CLAETransform, IDAATransform, untouched
+from idaa_transforms import CLAETransform, IDAATransform, preserve_state
 from idaa_transforms.training.signals import SignalAugmentation
 
 
@@ -55,7 +55,7 @@ def see(model: Model, leaf: Tensor) -> View:
     """For the gradient that an attack follows: whole, or at half the resolution, a quarter of the cost (of a signal,
     half)."""
     halve = F.avg_pool2d if leaf.ndim == 4 else F.avg_pool1d
-    with untouched(model):
+    with preserve_state(model):
         return model(halve(leaf, 2)) if model.config.coarse else model(leaf)
 
 

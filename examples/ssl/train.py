@@ -28,9 +28,9 @@ from tqdm import tqdm
 
 from examples.shared.images import labelled_images
 from examples.shared.runs import hours, now, read_log, resume, save, set_up, since, write_result
+from idaa_transforms._util.provenance import provenance
 from idaa_transforms.training.data import Images, batches, statistics
 from idaa_transforms.training.run import TrainingError, log_row
-from idaa_transforms.util.provenance import provenance
 
 
 def load_data(config: Config) -> Images:

@@ -22,8 +22,8 @@ from torch import Tensor
 from examples.shared.backbones import Backbone, load_backbone
 from examples.shared.options import command_line
 from examples.shared.runs import write_result
-from idaa_transforms.util.files import write_json
-from idaa_transforms.util.provenance import provenance
+from idaa_transforms._util.files import write_json
+from idaa_transforms._util.provenance import provenance
 
 from . import sets
 from .probe import transfer

@@ -28,6 +28,10 @@ INFERENCE = (
     "the closure uses tensors made in inference mode, which autograd cannot save; copy what it captures with .clone() "
     "outside of inference mode, or validate without it: lightning's Trainer(inference_mode=False)"
 )
+FABRIC = (
+    "the closure calls a model that Lightning's Fabric has wrapped, whose outputs only go back through "
+    "fabric.backward; call the module inside it: `with fabric.autocast(): model.module(views)`"
+)
 ZERO_CURE = (
     "such views are no harder than the images. A loss that compares a view with the same image is at its extreme "
     "there: anchor it on another view of the image, include negatives, or use random_start=True"

@@ -64,8 +64,8 @@ class Codec:
         self._mean: Network = _mean
         self._posterior: Network = _posterior
         self._image: Network = _image
-        weight = next(autoencoder.parameters(), None)
-        self.device = torch.get_default_device() if weight is None else weight.device
+        self._weight = next((p for p in autoencoder.parameters() if p.is_floating_point()), None)
+        self.device = torch.get_default_device() if self._weight is None else self._weight.device
         channels = len(autoencoder.mean) or len(mean or ())  # an autoencoder without any takes what there is
         if mean and len(mean) != channels:
             raise ValueError(f"mean={mean} and std={std} must have one number for each of the {channels} channels")
@@ -114,7 +114,7 @@ class Codec:
     @property
     def dtype(self) -> torch.dtype | None:
         """What the autoencoder computes in, whatever the caller's autocast says; None if it has no weights."""
-        return next((p.dtype for p in self.autoencoder.parameters() if p.is_floating_point()), None)
+        return None if self._weight is None else self._weight.dtype
 
     def encode(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) of any size, or signals (B, C, L), to the latent (B, ...); clips (B, T, C, H, W), frame
@@ -144,9 +144,9 @@ class Codec:
                 _, _, scale, shift = self._statistics
                 x = torch.addcmul(shift, x.to(torch.promote_types(x.dtype, torch.float32)), scale)
             x = x.to(self.dtype or x.dtype)
-            padding = [-n % getattr(self.autoencoder, "factor", 1) for n in x.shape[-self.axes :]]
-            if any(padding):  # functional.pad begins with the last axis
-                x = functional.pad(x, [n for end in reversed(padding) for n in (0, end)], mode="replicate")
+            if (factor := getattr(self.autoencoder, "factor", 1)) > 1:  # functional.pad begins with the last axis
+                padding = [n for length in reversed(x.shape[-self.axes :]) for n in (0, -length % factor)]
+                x = functional.pad(x, padding, mode="replicate")
             return network(self.autoencoder, x)
 
     def decode(self, z: Tensor, shape: Sequence[int]) -> Tensor:
@@ -167,7 +167,8 @@ class Codec:
         with torch.autocast(z.device.type, enabled=False):
             image = self._image(self.autoencoder, z.to(self.dtype or z.dtype).flatten(0, batch - 1))
             image = image.to(torch.promote_types(image.dtype, torch.float32))
-            image = image[(..., *(slice(n) for n in self._size(shape)))]
+            if (size := self._size(shape)) != image.shape[-self.axes :]:  # padded for its factor
+                image = image[(..., *map(slice, size))]
             if not self._same:
                 _, _, scale, shift = self._statistics
                 image = (image - shift) / scale

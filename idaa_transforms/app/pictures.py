@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from .._util.sample import CLASSES, LABELS, cifar10_sample
+from ..sample import CLASSES, LABELS, cifar10_sample
 from ..training.pictures import read_header, read_picture
 from ..training.reading import middle_square
 
@@ -22,7 +22,7 @@ MOST_BYTES, MOST_PIXELS = 10_000_000, 16_000_000
 
 
 class Sample(NamedTuple):
-    """A test image of CIFAR-10, by its row in :func:`~idaa_transforms.util.sample.cifar10_sample`."""
+    """A test image of CIFAR-10, by its row in :func:`~idaa_transforms.sample.cifar10_sample`."""
 
     row: int
 
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
     def code(self, size: int) -> tuple[list[str], str]:
         """Imports, and the line that makes x."""
-        imports = ["from idaa_transforms.util.sample import cifar10_sample"]
+        imports = ["from idaa_transforms.sample import cifar10_sample"]
         x = f"cifar10_sample()[0][{self.row}:{self.row + 1}]"
         if size == 32:
             return imports, f"x = {x}"

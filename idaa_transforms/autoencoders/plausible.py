@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .._core.codec import Codec
-from .._util.sample import cifar10_sample
+from ..sample import cifar10_sample
 from .protocol import Autoencoder
 
 

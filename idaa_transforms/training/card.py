@@ -10,9 +10,9 @@ import torch
 from .. import hub
 from .._util.files import write_whole
 from .._util.provenance import provenance
-from .._util.sample import cifar10_sample
 from ..autoencoders import ConvVAE
 from ..autoencoders.conv import authors_beta
+from ..sample import cifar10_sample
 from .data import Images
 from .evaluation import evaluate_vae, save_samples, theorem_terms
 from .vae import Recipe

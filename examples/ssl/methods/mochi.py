@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from idaa_transforms.core.functional import Loss
+from idaa_transforms.functional import Loss
 
 from .base import Features, View
 from .moco import MoCo

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from idaa_transforms import objectives
-from idaa_transforms.core.functional import Loss
+from idaa_transforms.functional import Loss
 from idaa_transforms.losses import info_nce
 
 from .base import Features, Method, View

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from idaa_transforms import objectives
-from idaa_transforms.core.functional import Loss
+from idaa_transforms.functional import Loss
 from idaa_transforms.losses import info_nce
 
 from .base import Features, Method, View

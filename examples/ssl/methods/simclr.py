@@ -9,7 +9,7 @@ from lightly.models.modules import SimCLRProjectionHead
 from torch import Tensor
 
 from idaa_transforms import objectives
-from idaa_transforms.core.functional import Loss
+from idaa_transforms.functional import Loss
 
 from .base import Features, Method, View
 

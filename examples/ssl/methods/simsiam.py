@@ -11,7 +11,7 @@ from lightly.models.modules.heads import ProjectionHead
 from torch import Tensor, nn
 
 from idaa_transforms import objectives
-from idaa_transforms.core.functional import Loss
+from idaa_transforms.functional import Loss
 
 from .base import Features, Method, View
 

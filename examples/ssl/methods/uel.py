@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from idaa_transforms import objectives
-from idaa_transforms.core.functional import Loss
+from idaa_transforms.functional import Loss
 from idaa_transforms.losses import instance_spreading
 
 from .base import Features, View

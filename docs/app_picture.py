@@ -1,6 +1,6 @@
 """Make docs/app.png: the app in a browser without a window, with one view.
 
-    python -m benchmarks.app_picture
+    python docs/app_picture.py
 
 Needs the extra ``app``, selenium, chromium and chromedriver.
 """
@@ -18,7 +18,7 @@ from selenium import webdriver
 from idaa_transforms.app.models import Models
 from idaa_transforms.app.server import Desk, launch
 
-OUT = Path(__file__).parents[1] / "docs" / "app.png"
+OUT = Path(__file__).with_name("app.png")
 PORT, WIDTH, HEIGHT = 7899, 1200, 1000
 
 

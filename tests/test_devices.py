@@ -44,30 +44,28 @@ class TestToEmpty:
         assert all(map(torch.equal, model.views(x), plain.views(x)))
         assert torch.equal(model.eval().net(x), plain.eval().net(x))
 
-    @pytest.mark.parametrize("kind", [IDAATransform, RandomIDAA, lambda vae: IDAATransform(vae).bind(rising)])
-    def test_each_transform_alone(self, kind, x):
-        options = {} if kind is not IDAATransform and kind is not RandomIDAA else {"loss_fn": rising}
-        torch.manual_seed(0)
-        expected = kind(tiny_vae())(x, **options)
-        torch.manual_seed(0)
-        aug = kind(tiny_vae()).to_empty(device="cpu")
-        torch.manual_seed(0)
-        assert torch.equal(aug(x, **options), expected)
-
-    def test_counts_are_no_memory_that_was_empty(self, x):
-        aug = RandomIDAA(tiny_vae(), p=1.0)
-        assert aug.to_empty(device="cpu").stats() == {"calls": 0, "attacked": 0, "unchanged": 0}
-        aug(x, loss_fn=rising)
-        for move in (lambda: aug.to_empty(device="cpu"), lambda: aug.to("meta"), lambda: aug.to("cpu")):
-            move()
+    @pytest.mark.parametrize("make", [IDAATransform, lambda vae: RandomIDAA(vae, p=1.0)])
+    def test_each_transform_alone_and_its_counts(self, make, x, device):
+        aug, x = make(tiny_vae()).to(device), x.to(device)
+        expected = aug(x, grad=x - 0.5)
+        for empty in (aug, aug.bind(rising), nn.Sequential(aug)):
+            empty.to_empty(device=device)
             assert aug.stats() == {"calls": 1, "attacked": 4, "unchanged": 0}
+        assert torch.equal(aug(x, grad=x - 0.5), expected)
+        assert make(tiny_vae()).to_empty(device=device).stats() == {"calls": 0, "attacked": 0, "unchanged": 0}
 
-    def test_the_meta_device_has_no_values_and_takes_none(self, x, vae):
+    def test_the_meta_device_keeps_nothing_and_takes_nothing(self, x, vae):
         aug = IDAATransform(vae)
-        expected = aug(x, loss_fn=rising)
-        assert torch.equal(nn.Sequential(aug).to("meta")[0](x, loss_fn=rising), expected)
+        expected = aug(x, grad=x - 0.5)
+        assert torch.equal(nn.Sequential(aug).to("meta")[0](x, grad=x - 0.5), expected)
         with torch.device("meta"):
-            assert torch.equal(IDAATransform(vae)(x, loss_fn=rising), expected)
+            made = [IDAATransform(vae), CLAETransform()]
+        assert torch.equal(made[0](x, grad=x - 0.5), expected)
+        assert changed(made[1](x, grad=x - 0.5), x).all()
+        with torch.device("meta"):
+            assert torch.equal(aug(x, grad=x - 0.5), expected)
+            with pytest.raises(ValueError, match="the ConvVAE was made on the meta device and has no values"):
+                IDAATransform(tiny_vae())
 
     def test_under_accelerates_init_empty_weights(self, x, folder):
         accelerate = pytest.importorskip("accelerate")

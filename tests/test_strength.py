@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from idaa_transforms import CLAETransform, Guard, IDAATransform, hub
-from idaa_transforms._util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.kornia import RandomIDAA
 
 VAE = tiny_vae()

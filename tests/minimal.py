@@ -5,7 +5,7 @@ import importlib.util
 import torch
 
 from idaa_transforms import CLAETransform, IDAATransform
-from idaa_transforms._util.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample
 
 EXTRAS = ("kornia", "timm", "diffusers", "lightly", "matplotlib", "pytest")
 found = [name for name in EXTRAS if importlib.util.find_spec(name)]

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/start.md", "docs/use.md", "docs/recipes.md")
 # What the lines of a page, or of one of its recipes, find around them.
 AROUND = """
+from collections.abc import Callable
 from typing import Any
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ input: Tensor; target: Tensor; imgs: list[Tensor]; global_crops: list[Tensor]; v
 teacher_out: list[Tensor]; student_out: list[Tensor]; high_resolution: list[Tensor]; low_resolution: list[Tensor]
 model: nn.Module; student: nn.Module; criterion: Any; device: torch.device; random: nn.Module; crop: Any
 self: Any; accelerator: Any; data_config: dict[str, Any]; MEAN: list[float]; STD: list[float]
-def loss_fn(views: Tensor) -> Tensor: ...
+loss_fn: Callable[..., Tensor]; random_crop: nn.Module; IMAGENET_NORMALIZE: dict[str, list[float]]
 """
 RIGHT = """
 import torch

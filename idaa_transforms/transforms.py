@@ -144,7 +144,9 @@ class AdversarialTransform(Bindable, v2.Transform):
 
     if TYPE_CHECKING:  # torchvision has no types, of which these would be inherited
 
-        def to(self, *args: Any, **kwargs: Any) -> Self: ...
+        def to(self, *args: Any, **kwargs: Any) -> Self:
+            """As of any module."""
+
         @overload
         def __call__(
             self,

@@ -1,6 +1,7 @@
 """Bad input: one clear error that quotes what came and names a cure, which works."""
 
 import warnings
+from typing import ClassVar
 
 import PIL.Image
 import pytest
@@ -103,7 +104,8 @@ CURES = {
         [lambda: make(mean=MEAN, std=STD)(NORMALISED, loss_fn=rising)],
     ),
     "normalised twice": (
-        lambda: make(mean=MEAN, std=STD)(v2.functional.normalize(NORMALISED, MEAN, STD), loss_fn=rising), UserWarning, "images are normalised once",
+        lambda: make(mean=MEAN, std=STD)(v2.functional.normalize(NORMALISED, MEAN, STD), loss_fn=rising),
+        UserWarning, "images are normalised once",
         [lambda: make(mean=MEAN, std=STD)(NORMALISED, loss_fn=rising)],
     ),
     "NaN images": (lambda: call(X.where(X > 0.01, NAN)), ValueError, "images hold .* NaN or infinite values", []),
@@ -145,7 +147,8 @@ CURES = {
         [lambda: call(loss_fn=lambda v: rising(v).sum())],
     ),
     "an integer loss": (
-        lambda: call(loss_fn=lambda v: v.flatten(1).argmax(1)), ClosureError, "dtype torch.int64, which has no gradient",
+        lambda: call(loss_fn=lambda v: v.flatten(1).argmax(1)), ClosureError,
+        "dtype torch.int64, which has no gradient",
         [],
     ),
     "a detached loss": (
@@ -157,12 +160,14 @@ CURES = {
         [],
     ),
     "NaN losses": (
-        lambda: call(loss_fn=lambda v: rising(v) * NAN), ClosureError, "NaN or infinite values for 4 images; look for log",
+        lambda: call(loss_fn=lambda v: rising(v) * NAN), ClosureError,
+        "NaN or infinite values for 4 images; look for log",
         [],
     ),
     "a NaN loss": (lambda: call(loss_fn=lambda v: rising(v).sum() * NAN), ClosureError, "returned nan; look for", []),
     "NaN gradients": (
-        lambda: call(loss_fn=lambda v: (v * 0).sqrt().sum()), ClosureError, "NaN or infinite in all of 4 .* for sqrt", [],
+        lambda: call(loss_fn=lambda v: (v * 0).sqrt().sum()), ClosureError,
+        "NaN or infinite in all of 4 .* for sqrt", [],
     ),
     "a NaN gradient": (
         lambda: call(loss_fn=lambda v: (v[:3] * 0).sqrt().sum() + rising(v).sum()), ZeroGradientWarning,
@@ -203,7 +208,8 @@ CURES = {
         [lambda: IDAATransform.from_pretrained("cifar10-vae")(X, loss_fn=rising)],
     ),
     "something that is no autoencoder": (
-        lambda: IDAATransform(nn.Linear(2, 2)), TypeError, "autoencoder is a Linear; it must be an nn.Module with encode",
+        lambda: IDAATransform(nn.Linear(2, 2)), TypeError,
+        "autoencoder is a Linear; it must be an nn.Module with encode",
         [],
     ),
     "mean alone": (
@@ -211,7 +217,8 @@ CURES = {
         [lambda: make(mean=MEAN, std=STD)(NORMALISED, loss_fn=rising)],
     ),
     "a number as mean": (
-        lambda: make(mean=0.5, std=0.1), ValueError, "mean=0.5 and std=0.1 .*a list each, with one number for each channel",
+        lambda: make(mean=0.5, std=0.1), ValueError,
+        "mean=0.5 and std=0.1 .*a list each, with one number for each channel",
         [lambda: make(mean=[0.5] * 3, std=[0.1] * 3)(NORMALISED, loss_fn=rising)],
     ),
     "one mean": (lambda: make(mean=[0.5], std=[0.5]), ValueError, "one number for each of the 3 channels", []),
@@ -255,7 +262,7 @@ def test_an_unknown_setting():
 class TestTheSameInputGetsTheSameAnswer:
     """Values are read on every call on the CPU, whatever the calls before were."""
 
-    WRONG = {
+    WRONG: ClassVar = {
         "0..255": ({"x": 255 * X}, "divide by 255"),
         "NaN images": ({"x": X * NAN}, "images hold 3072 NaN"),
         "NaN losses": ({"loss_fn": lambda v: rising(v) * NAN}, "NaN or infinite values for 4 images"),

@@ -94,7 +94,9 @@ def closures(encoder, x):
         "moco": objectives.moco(encoder, other, torch.randn(16, 6)),
         "dino": objectives.dino(encoder, other, torch.full((1, 1, 6), 0.1)),
         "swav": objectives.swav(encoder, prototypes, codes),
-        "redundancy_reduction, barlow twins": objectives.redundancy_reduction(encoder, lightly.loss.BarlowTwinsLoss(), other),
+        "redundancy_reduction, barlow twins": objectives.redundancy_reduction(
+            encoder, lightly.loss.BarlowTwinsLoss(), other
+        ),
         "redundancy_reduction, vicreg": objectives.redundancy_reduction(encoder, lightly.loss.VICRegLoss(), other),
         "supervised": objectives.supervised(encoder, torch.arange(4)),
         "fixmatch": objectives.fixmatch(encoder, 100 * same),

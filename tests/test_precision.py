@@ -11,13 +11,13 @@ from config import configure
 from conftest import tiny_vae
 
 from idaa_transforms import IDAATransform
+from idaa_transforms._util import precision
+from idaa_transforms._util.precision import has_bfloat16, use_bfloat16
 from idaa_transforms.kornia import RandomIDAA
+from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.training.card import publish
 from idaa_transforms.training.data import Images
 from idaa_transforms.training.vae import Recipe
-from idaa_transforms._util import precision
-from idaa_transforms._util.precision import has_bfloat16, use_bfloat16
-from idaa_transforms.sample import cifar10_sample
 
 CPU = torch.device("cpu")
 

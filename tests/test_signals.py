@@ -98,7 +98,9 @@ class TestViews:
         rows = (by_grad.delta == found.delta).all(1)  # a gradient that is nearly zero may change its sign
         torch.testing.assert_close(by_grad.views[rows], views[rows], atol=1e-3, rtol=0)
 
-    @pytest.mark.parametrize("options", [{"steps": 2, "norm": "l2"}, {"scale": "posterior"}, {"clip": (40.0, 160.0)}])
+    @pytest.mark.parametrize(
+        "options", [{"steps": 2, "norm": "l2"}, {"eps_unit": "posterior"}, {"clip": (40.0, 160.0)}]
+    )
     def test_settings(self, options):
         x = signals((4, 6, 100))
         views = IDAATransform(signal_vae(), 0.3, **options)(x, loss_fn=rising)

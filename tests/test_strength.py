@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from idaa_transforms import CLAETransform, Guard, IDAATransform, hub
-from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.kornia import RandomIDAA
+from idaa_transforms.sample import cifar10_sample
 
 VAE = tiny_vae()
 
@@ -89,14 +89,14 @@ class TestTheEpsOfWeights:
         assert (aug.eps, aug.norm, aug.eps_unit) == (0.5, *({"norm": "linf", "eps_unit": "latent"} | options).values())
 
     def test_of_clae_too(self):
-        with pytest.raises(ValueError, match="recommended eps=0.006 belongs to norm='linf'"):
+        with pytest.raises(ValueError, match=r"recommended eps=0\.006 belongs to norm='linf'"):
             CLAETransform(norm="l2")
 
     def test_those_that_were_saved_belong_together(self, folder):
         aug = IDAATransform.from_pretrained(folder)  # saved with norm="l2"
         assert (aug.eps, aug.norm, aug.steps, aug.clip) == (0.2, "l2", 2, (0.0, 1.0))
         assert IDAATransform.from_pretrained(folder, norm="l2", steps=1).eps == 0.2
-        with pytest.raises(ValueError, match="recommended eps=0.2 belongs to norm='l2'"):
+        with pytest.raises(ValueError, match=r"recommended eps=0\.2 belongs to norm='l2'"):
             IDAATransform.from_pretrained(folder, norm="linf")
         IDAATransform(VAE, 0.5, eps_unit="posterior", target_gain=0.2).save_pretrained(folder)
         aug = IDAATransform.from_pretrained(folder)

@@ -317,7 +317,7 @@ def test_any_number_of_channels_by_the_command_that_the_error_names(tmp_path, mo
     pixels = np.random.default_rng(0).integers(40, 90, (40, 16, 16, 5), dtype=np.uint8)
     np.savez("DATA.npz", x_train=pixels)
     x = torch.from_numpy(pixels[:4]).permute(0, 3, 1, 2) / 255
-    with pytest.raises(ValueError, match="not 5; .*: idaa train-vae DATA --out my-vae"):
+    with pytest.raises(ValueError, match=r"not 5; .*: idaa train-vae DATA --out my-vae"):
         IDAATransform(tiny_vae())(x, loss_fn=rising)
     small = ["--latent-dim", "4", "--width", "8", "--epochs", "1", "--batch-size", "38"]
     main(["train-vae", "DATA.npz", "--out", "my-vae", *small])

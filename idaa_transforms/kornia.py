@@ -60,6 +60,7 @@ class _RandomAttack(Bindable, IntensityAugmentationBase2D):
 
     if TYPE_CHECKING:
 
+        def to(self, *args: Any, **kwargs: Any) -> Self: ...
         def __call__(
             self,
             input: Tensor,

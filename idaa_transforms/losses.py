@@ -1,4 +1,4 @@
-"""Contrastive losses, per sample. Embeddings need no normalisation beforehand."""
+"""Contrastive losses, per sample. Embeddings (B, D) need no normalisation beforehand; other shapes are a ValueError."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def nt_xent(a: Tensor, b: Tensor, temperature: float = 0.5) -> Tensor:
     Shape:
         (B, D) and (B, D) to (B,), the mean of a pair's two directions. ``nt_xent(a, b).mean()`` is the usual loss.
     """
-    rows = F.normalize(torch.cat([a, b]), dim=1)
+    rows = F.normalize(torch.cat(_pairs(a, b)), dim=1)
     similarity = rows @ rows.T / temperature
     similarity = similarity.masked_fill(torch.eye(len(rows), dtype=torch.bool, device=rows.device), float("-inf"))
     partner = torch.arange(len(rows), device=rows.device).roll(len(a))
@@ -31,7 +31,7 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float = 0.1, queue: Ten
     Shape:
         (B, D) and (B, D) to (B,).
     """
-    queries, keys = F.normalize(queries, dim=1), F.normalize(keys, dim=1)
+    queries, keys = (F.normalize(rows, dim=1) for rows in _pairs(queries, keys))
     if queue is None:
         return F.cross_entropy(queries @ keys.T / temperature, _count(queries), reduction="none")
     positive = (queries * keys).sum(1, keepdim=True)
@@ -48,13 +48,22 @@ def instance_spreading(a: Tensor, b: Tensor, temperature: float = 0.1) -> Tensor
     Shape:
         (B, D) and (B, D) to (B,), the mean over a pair's two rows.
     """
-    rows = F.normalize(torch.cat([a, b]), dim=1)
+    rows = F.normalize(torch.cat(_pairs(a, b)), dim=1)
     n = len(rows)
     own = torch.eye(n, dtype=torch.bool, device=rows.device)
     partner = own.roll(len(a), dims=1)
     log_p = (rows @ rows.detach().T / temperature).masked_fill(own, float("-inf")).log_softmax(1)
     others = torch.log1p(-log_p.exp().clamp(max=1 - 1e-6)).masked_fill(own | partner, 0.0).sum(1)
     return -(log_p[partner] + others).view(2, -1).mean(0)
+
+
+def _pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    if a.ndim != 2 or a.shape != b.shape:
+        raise ValueError(
+            f"embeddings have shapes {tuple(a.shape)} and {tuple(b.shape)}; both must be (B, D), row i of one the "
+            "partner of row i of the other"
+        )
+    return a, b
 
 
 def _count(rows: Tensor) -> Tensor:

@@ -145,7 +145,10 @@ class AdversarialTransform(Bindable, v2.Transform):
             flat[i] = tv_tensors.wrap(views, like=like) if isinstance(like, tv_tensors.TVTensor) else views
         return tree_unflatten(flat, spec)
 
-    if TYPE_CHECKING:
+    if TYPE_CHECKING:  # torchvision has no types, of which these would be inherited
+
+        def to(self, *args: Any, **kwargs: Any) -> Self:
+            """As of any module."""
 
         @overload
         def __call__(

@@ -88,6 +88,20 @@ class Encoder(nn.Module):
         return z
 
 
+def images(shape, seed=0, dtype=torch.float32):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def rising(views):
+    """A loss per sample, with a gradient everywhere, and no model."""
+    return (views * torch.linspace(-1, 1, views[:1].numel()).view(views.shape[1:])).pow(2).flatten(1).sum(1)
+
+
+def changed(views, x):
+    """Which rows differ, (B,)."""
+    return (views != x).flatten(1).any(1)
+
+
 @pytest.fixture
 def vae():
     return tiny_vae()

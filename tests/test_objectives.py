@@ -70,6 +70,13 @@ def test_the_second_factor_of_uel_is_held_fixed():
     torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("loss", [nt_xent, info_nce, instance_spreading])
+@pytest.mark.parametrize(("a", "b"), [(A[:4], B[:2]), (A, B[:, :5]), (A[0], B[0])])
+def test_embeddings_that_do_not_pair(loss, a, b):
+    with pytest.raises(ValueError, match=r"embeddings have shapes \(.*\) and \(.*\); both must be \(B, D\)"):
+        loss(a, b)
+
+
 def closures(encoder, x):
     torch.manual_seed(3)
     with torch.inference_mode(False):
@@ -87,10 +94,12 @@ def closures(encoder, x):
         "moco": objectives.moco(encoder, other, torch.randn(16, 6)),
         "dino": objectives.dino(encoder, other, torch.full((1, 1, 6), 0.1)),
         "swav": objectives.swav(encoder, prototypes, codes),
-        "barlow twins": objectives.redundancy_reduction(encoder, lightly.loss.BarlowTwinsLoss(), other),
-        "vicreg": objectives.redundancy_reduction(encoder, lightly.loss.VICRegLoss(), other),
+        "redundancy_reduction, barlow twins": objectives.redundancy_reduction(
+            encoder, lightly.loss.BarlowTwinsLoss(), other
+        ),
+        "redundancy_reduction, vicreg": objectives.redundancy_reduction(encoder, lightly.loss.VICRegLoss(), other),
         "supervised": objectives.supervised(encoder, torch.arange(4)),
-        "consistency": objectives.fixmatch(encoder, 100 * same),
+        "fixmatch": objectives.fixmatch(encoder, 100 * same),
     }
 
 
@@ -99,7 +108,7 @@ KINDS = 13
 
 def test_no_closure_is_left_out(x, encoder):
     assert len(closures(encoder, x)) == KINDS
-    made = {name.split(",")[0] for name in closures(encoder, x)} - {"byol", "barlow twins", "vicreg"} | {"redundancy"}
+    made = {name.split(",")[0] for name in closures(encoder, x)} - {"byol"}
     ready = {n for n, f in vars(objectives).items() if inspect.isfunction(f) and f.__module__ == objectives.__name__}
     assert made == {name for name in ready if not name.startswith("_")}
 
@@ -107,7 +116,7 @@ def test_no_closure_is_left_out(x, encoder):
 @pytest.mark.parametrize("kind", range(KINDS))
 def test_each_closure_gives_harder_views(kind, x, vae, encoder):
     loss_fn = list(closures(encoder.eval(), x).values())[kind]
-    found = IDAATransform(vae, 0.2, strict=True).explain(x, loss_fn=loss_fn)
+    found = IDAATransform(vae, 0.2).explain(x, loss_fn=loss_fn)
     assert found.loss_after.sum() > found.loss_before.sum()
     assert found.loss_after.shape in ((), (4,))
 
@@ -140,7 +149,7 @@ def test_unsure_images_are_warned_of_and_stay(x, vae, encoder):
     encoder.eval()
     logits = torch.zeros(4, 6)
     logits[0, 2] = 50.0
-    with pytest.warns(ZeroGradientWarning, match="zero in 3 of 4 images"):
+    with pytest.warns(ZeroGradientWarning, match="zero for some images"):
         views = IDAATransform(vae)(x, loss_fn=objectives.fixmatch(encoder, logits))
     torch.testing.assert_close(views[1:], x[1:], atol=1e-6, rtol=0)
     assert (views[0] != x[0]).any()

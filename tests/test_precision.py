@@ -9,9 +9,9 @@ import pytest
 import torch
 from config import configure
 from conftest import tiny_vae
-from idaa_transforms.util import precision
 
 from idaa_transforms import IDAATransform
+from idaa_transforms._util import precision
 from idaa_transforms._util.precision import has_bfloat16, use_bfloat16
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.sample import cifar10_sample
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 def without(monkeypatch):
     """A CPU without the instructions. That oneDNN's answer follows its mask is tested in a process of its own."""
     monkeypatch.setattr(precision, "has_bfloat16", lambda device: False)
-    monkeypatch.setattr("idaa_transforms.core.attack.has_bfloat16", lambda device: False)
+    monkeypatch.setattr("idaa_transforms.transforms.has_bfloat16", lambda device: False)
 
 
 def test_a_masked_processor_has_none():
@@ -75,7 +75,7 @@ def test_the_experiments_take_what_there_is_and_record_it(capsys, monkeypatch):
 @pytest.mark.parametrize("kind", [IDAATransform, RandomIDAA])
 def test_a_transform_in_emulated_bfloat16_warns_once_with_the_factor(kind, without):
     aug = kind(tiny_vae())
-    with pytest.warns(UserWarning, match="cpu emulates bfloat16: views took 46 times as long") as caught:
+    with pytest.warns(UserWarning, match="the CPU emulates bfloat16: views took 46 times as long") as caught:
         aug.bfloat16()
     assert len(caught) == 1
     with warnings.catch_warnings():

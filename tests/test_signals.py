@@ -99,7 +99,9 @@ class TestViews:
         rows = (by_grad.delta == found.delta).all(1)  # a gradient that is nearly zero may change its sign
         torch.testing.assert_close(by_grad.views[rows], views[rows], atol=1e-3, rtol=0)
 
-    @pytest.mark.parametrize("options", [{"steps": 2, "norm": "l2"}, {"scale": "posterior"}, {"clip": (40.0, 160.0)}])
+    @pytest.mark.parametrize(
+        "options", [{"steps": 2, "norm": "l2"}, {"eps_unit": "posterior"}, {"clip": (40.0, 160.0)}]
+    )
     def test_settings(self, options):
         x = signals((4, 6, 100))
         views = IDAATransform(signal_vae(), 0.3, **options)(x, loss_fn=rising)
@@ -107,10 +109,9 @@ class TestViews:
         if "clip" in options:
             assert (views.min(), views.max()) == (40, 160)
 
-    def test_p_chunks_and_the_plain_path(self):
+    def test_p_and_chunks(self):
         x, vae = signals((8, 6, 64)), signal_vae()
         expected = IDAATransform(vae)(x, grad=x - 90)
-        assert torch.equal(IDAATransform(vae, resize=False)(x, grad=x - 90), expected)
         close(IDAATransform(vae, chunk_size=3)(x, grad=x - 90), expected)
         some = IDAATransform(vae, p=0.5)(x, grad=x - 90, generator=torch.Generator().manual_seed(0))
         skipped = (some == x).flatten(1).all(1)
@@ -160,10 +161,6 @@ class TestViews:
     def test_what_is_refused(self, change, message):
         with pytest.raises(ValueError, match=message):
             IDAATransform(signal_vae())(change(signals((4, 6, 64))), loss_fn=rising)
-
-    def test_resizing_on_request(self):
-        with pytest.raises(ValueError, match="images are 60, the autoencoder takes 64, and resize=False"):
-            IDAATransform(signal_vae(), resize=False)(signals((4, 6, 60)), loss_fn=rising)
 
     def test_saved_and_loaded(self, tmp_path):
         aug, x = IDAATransform(signal_vae(), 0.2), signals((3, 6, 70))

@@ -1,12 +1,14 @@
-"""What torchvision v2 passes around: tuples, dicts, tv_tensors, containers."""
+"""What torchvision v2 passes around: tuples, dicts, tv_tensors, containers; and how a closure gets into these."""
 
+import contextlib
 import itertools
 import pickle
+import threading
 
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_vae
+from conftest import Encoder, changed, images, rising, tiny_vae
 from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -15,73 +17,73 @@ from idaa_transforms import CLAETransform, IDAATransform
 from idaa_transforms.autoencoders import Wrapped
 
 
-def test_tuples_dicts_and_labels(x, aug, loss_fn):
-    y, note = torch.arange(4), "note"
-    views = aug(x, loss_fn=loss_fn)
-    pair = aug(x, y, loss_fn=loss_fn)
-    assert torch.equal(pair[0], views)
-    assert pair[1] is y
-    nested = aug({"image": x, "rest": [y, (note, None)]}, loss_fn=loss_fn)
-    assert torch.equal(nested["image"], views)
-    assert nested["rest"] == [y, (note, None)]
+def opposite(loss_fn):
+    return lambda views: -loss_fn(views)
 
 
-def test_tv_tensors_keep_their_type_and_only_images_change(x, aug, loss_fn):
+@pytest.mark.parametrize(
+    ("container", "kind", "pickled"),
+    list(itertools.product(["alone", "Compose", "Sequential"], ["tensor", "Image", "dict", "pair"], [False, True])),
+)
+def test_containers_inputs_and_pickles(container, kind, pickled, x):
+    aug = IDAATransform(tiny_vae())
+    assert isinstance(aug, v2.Transform)
+    expected = aug(x, loss_fn=rising)
+    if pickled:
+        aug = pickle.loads(pickle.dumps(aug))
+    wrap = {"alone": lambda a: a, "Compose": lambda a: v2.Compose([v2.Identity(), a]), "Sequential": nn.Sequential}
+    image = x if kind == "tensor" else tv_tensors.Image(x)
+    sample = {"dict": {"image": image, "label": 3}, "pair": (image, torch.arange(4))}.get(kind, image)
+    with aug.bound(rising):
+        found = [wrap[container](aug)(sample)]
+    found.append(wrap[container](aug.bind(rising))(sample))
+    for out in found:
+        view = out["image"] if kind == "dict" else out[0] if kind == "pair" else out
+        assert type(view) is type(image)
+        assert torch.equal(view.as_subclass(torch.Tensor), expected)
+
+
+def test_all_but_images_passes(x, aug, loss_fn):
     sample = {
         "label": torch.arange(4),
         "image": tv_tensors.Image(x),
         "mask": tv_tensors.Mask(torch.ones(4, 16, 16)),
         "boxes": tv_tensors.BoundingBoxes(torch.tensor([[1, 2, 3, 4]]), format="XYXY", canvas_size=(16, 16)),
+        "rest": [("note", None)],
     }
     out = aug(sample, loss_fn=loss_fn)
-    assert type(out["image"]) is tv_tensors.Image
     assert torch.equal(out["image"].as_subclass(torch.Tensor), aug(x, loss_fn=loss_fn))
     assert all(out[key] is sample[key] for key in ("label", "mask", "boxes"))
-
-
-def test_containers_by_bound_and_bind(x, aug, loss_fn):
-    flip = v2.RandomHorizontalFlip(p=1.0)
-    expected = aug(flip(x), loss_fn=loss_fn)
-    for container in (lambda a: v2.Compose([flip, a]), lambda a: nn.Sequential(flip, a)):
-        with aug.bound(loss_fn):
-            assert torch.equal(container(aug)(x), expected)
-        assert torch.equal(container(aug.bind(loss_fn))(x), expected)
-    image, label = v2.Compose([flip, aug.bind(loss_fn)])(x, torch.arange(4))
-    assert torch.equal(image, expected)
-    assert torch.equal(label, torch.arange(4))
-
-
-def test_isinstance_of_a_v2_transform(aug):
-    assert isinstance(aug, v2.Transform)
+    assert out["rest"] == sample["rest"]
+    labels = np.arange(3)
+    assert aug(labels) is labels  # as in torchvision, where nobody asked for views
+    assert aug({"label": 3, "name": "a"}) == {"label": 3, "name": "a"}
 
 
 def test_several_images_with_one_closure_or_one_each(x, aug, loss_fn):
     a, b = tv_tensors.Image(x), tv_tensors.Image(x.flip(0))
-    opposite = lambda v: -loss_fn(v)  # noqa: E731
-    expected = [aug(x, loss_fn=loss_fn), aug(x.flip(0), loss_fn=loss_fn), aug(x.flip(0), loss_fn=opposite)]
+    both = [loss_fn, opposite(loss_fn)]
+    expected = [aug(x, loss_fn=loss_fn), aug(x.flip(0), loss_fn=loss_fn), aug(x.flip(0), loss_fn=both[1])]
     out = aug({"a": a, "b": b}, loss_fn=loss_fn)
-    assert all(torch.equal(out[k], v) for k, v in zip("ab", expected, strict=False))
-    out = aug(a, torch.arange(4), b, loss_fn=[loss_fn, opposite])
+    assert torch.equal(out["a"], expected[0])
+    assert torch.equal(out["b"], expected[1])
+    out = aug(a, torch.arange(4), b, loss_fn=both)
     assert torch.equal(out[0], expected[0])
     assert torch.equal(out[2], expected[2])
-    with aug.bound([loss_fn, opposite]):
+    with aug.bound(both):
         assert torch.equal(aug(a, b)[1], expected[2])
     gradients = [torch.randn_like(x), torch.randn_like(x)]
     assert torch.equal(aug(a, b, grad=gradients)[1], aug(b, grad=gradients[1]))
-    with pytest.raises(ValueError, match="3 loss_fns were given for 2 batches of images; pass one for each"):
-        aug(a, b, loss_fn=[loss_fn] * 3)
 
 
 @pytest.mark.parametrize("make", [lambda **o: IDAATransform(tiny_vae(), **o), lambda **o: CLAETransform(0.01, **o)])
 def test_videos(make):
     """The closure sees clips, and p and eps are theirs; the autoencoder sees frames."""
-    clips, seen = torch.rand(3, 5, 3, 16, 16), []
+    clips, seen = images((3, 5, 3, 16, 16)), []
 
     def loss_fn(views):
         seen.append(tuple(views.shape))
-        return (
-            (views.flatten(0, 1) if views.ndim == 5 else views).square().flatten(1).sum(1).view(len(views), -1).sum(1)
-        )
+        return views.square().flatten(-3).sum(-1).view(len(views), -1).sum(1)
 
     video = make()(tv_tensors.Video(clips), loss_fn=loss_fn)
     assert type(video) is tv_tensors.Video
@@ -91,73 +93,109 @@ def test_videos(make):
     some = make()(tv_tensors.Video(clips), loss_fn=loss_fn, eps=torch.tensor([0.0, 0.1, 0.0]))
     torch.testing.assert_close(some[::2], clips[::2], atol=1e-6, rtol=0)
     assert ((some[1] - clips[1]).abs().amax((1, 2, 3)) > 1e-3).all()
-    torch.manual_seed(0)
     skipped = (make(p=0.5)(clips, loss_fn=loss_fn) == clips).flatten(2).all(2)
     assert bool((skipped == skipped[:, :1]).all())
-    torch.testing.assert_close(make(chunk_size=2)(clips, loss_fn=loss_fn), video.as_subclass(torch.Tensor))
     one_clip = make()(tv_tensors.Video(clips[0]), loss_fn=loss_fn)  # (T, C, H, W): a batch of frames
     torch.testing.assert_close(one_clip.as_subclass(torch.Tensor), frames[:5], atol=1e-6, rtol=0)
+    empty = tv_tensors.Video(clips[:, :0])
+    assert make()(empty, loss_fn=loss_fn).shape == empty.shape
 
 
-def test_after_cutmix_and_in_a_collate_fn(x, aug, encoder):
-    encoder.eval()
-    labels = torch.arange(4) % 6
-    dataset = torch.utils.data.TensorDataset(x, labels)
-    mix = v2.CutMix(num_classes=6, alpha=1.0)
-    targets = []
-
-    def loss_fn(views):
-        return nn.functional.cross_entropy(encoder(views), targets[-1], reduction="none")
-
-    def collate(batch):
-        images, mixed = mix(*torch.utils.data.default_collate(batch))
-        targets.append(mixed)
-        return images, *aug(images, mixed, loss_fn=loss_fn)
-
-    for images, views, mixed in torch.utils.data.DataLoader(dataset, 2, collate_fn=collate):
-        assert mixed.shape == (2, 6)
-        assert mixed is targets[-1]
-        assert (views != images).flatten(1).any(1).all()
-
-
-@pytest.mark.parametrize(
-    ("container", "kind", "pickled"),
-    list(itertools.product(["alone", "Compose", "Sequential"], ["tensor", "Image", "dict", "pair"], [False, True])),
-)
-def test_containers_inputs_pickles_and_devices(container, kind, pickled, x, device):
-    x = x.to(device)
-    aug = IDAATransform(tiny_vae()).to(device)
-    if pickled:
-        aug = pickle.loads(pickle.dumps(aug))
-    steps = {"alone": aug, "Compose": v2.Compose([v2.Identity(), aug]), "Sequential": nn.Sequential(v2.Identity(), aug)}
-    image = x if kind == "tensor" else tv_tensors.Image(x)
-    sample = {"dict": {"image": image, "label": 3}, "pair": (image, torch.arange(4))}.get(kind, image)
-    expected = aug(x, loss_fn=lambda v: v.square().sum())
-    with aug.bound(lambda v: v.square().sum()):
-        out = steps[container](sample)
-    view = out["image"] if kind == "dict" else out[0] if kind == "pair" else out
-    assert type(view) is type(image)
-    assert torch.equal(view.as_subclass(torch.Tensor), expected)
-
-
-def test_inputs_without_images_pass_as_in_torchvision():
-    aug, labels = IDAATransform(tiny_vae()), np.arange(3)
-    assert aug("text") == "text"
-    assert aug(labels) is labels
-    assert aug({"label": 3, "name": "a"}) == {"label": 3, "name": "a"}
-
-
-def test_a_clip_of_no_frames():
-    aug, clip = IDAATransform(tiny_vae()), tv_tensors.Video(torch.rand(2, 0, 3, 16, 16))
-    assert aug(clip, loss_fn=lambda v: v.sum()).shape == clip.shape
+@pytest.mark.parametrize("options", [{"eps": 0.4, "eps_unit": "posterior"}, {"chunk_size": 2}])
+def test_frames_of_clips_by_other_settings(options):
+    clips, aug = images((2, 3, 3, 17, 11)), IDAATransform(tiny_vae(), **options)
+    views = aug(tv_tensors.Video(clips), grad=clips - 0.5).as_subclass(torch.Tensor)
+    frames = aug(clips.flatten(0, 1), grad=clips.flatten(0, 1) - 0.5)
+    torch.testing.assert_close(views.flatten(0, 1), frames)
 
 
 def test_frames_that_are_no_multiple_of_the_factor():
     """Padded frame by frame, each as the same frame alone."""
     net = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 3, 2, stride=2))
-    aug = IDAATransform(Wrapped(net[0], net[1], factor=2), 0.1)
-    clips = torch.rand(2, 3, 3, 17, 11, generator=torch.Generator().manual_seed(0))
-    loss = lambda v: (v - 0.3).square().flatten(1).sum(1)  # noqa: E731
-    views = aug(tv_tensors.Video(clips), loss_fn=loss)
-    frames = aug(clips.flatten(0, 1), loss_fn=loss)
-    torch.testing.assert_close(views.as_subclass(torch.Tensor).flatten(0, 1), frames)
+    aug, clips = IDAATransform(Wrapped(net[0], net[1], factor=2), 0.1), images((2, 3, 3, 17, 11))
+    views = aug(tv_tensors.Video(clips), grad=clips - 0.5).as_subclass(torch.Tensor)
+    torch.testing.assert_close(views.flatten(0, 1), aug(clips.flatten(0, 1), grad=clips.flatten(0, 1) - 0.5))
+
+
+def test_after_cutmix_and_in_a_collate_fn(x, aug, encoder):
+    encoder.eval()
+    dataset = torch.utils.data.TensorDataset(x, torch.arange(4))
+    mix = v2.CutMix(num_classes=6, alpha=1.0)
+
+    def collate(batch):
+        pictures, mixed = mix(*torch.utils.data.default_collate(batch))
+        loss_fn = lambda v: nn.functional.cross_entropy(encoder(v), mixed, reduction="none")  # noqa: E731
+        return pictures, mixed, *aug(pictures, mixed, loss_fn=loss_fn)
+
+    for pictures, mixed, views, passed in torch.utils.data.DataLoader(dataset, 2, collate_fn=collate):
+        assert passed is mixed
+        assert changed(views, pictures).all()
+
+
+class TestBoundAndBind:
+    def test_reach_only_their_own_transform_and_block(self, x, vae, loss_fn):
+        aug, other = IDAATransform(vae), IDAATransform(vae)
+        with contextlib.suppress(ZeroDivisionError), aug.bound(loss_fn):
+            outer = aug(x)
+            assert torch.equal(outer, aug(x, loss_fn=loss_fn))
+            with pytest.raises(ValueError, match="nothing to maximise"):
+                other(x)
+            with aug.bound(opposite(loss_fn)):
+                assert torch.equal(aug(x), aug(x, loss_fn=opposite(loss_fn)))
+                assert torch.equal(aug(x, loss_fn=loss_fn), outer)
+            assert torch.equal(aug(x), outer)
+            raise ZeroDivisionError
+        with pytest.raises(ValueError, match="nothing to maximise"):
+            aug(x)
+
+    def test_threads_have_closures_of_their_own(self, x, aug, loss_fn):
+        """As two threads that load and augment side by side would use one transform."""
+        losses = [loss_fn, opposite(loss_fn)]
+        expected, found, caught = [aug(x, loss_fn=loss) for loss in losses], [[], []], []
+        barrier = threading.Barrier(2, timeout=30)
+
+        def work(i):
+            try:
+                aug(x)
+            except ValueError as error:
+                caught.append(str(error))
+            with aug.bound(losses[i]):
+                for _ in range(5):
+                    barrier.wait()
+                    found[i].append(aug(x))
+
+        with aug.bound(loss_fn):
+            threads = [threading.Thread(target=work, args=(i,)) for i in (0, 1)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert len(caught) == 2
+        assert "in the same thread" in caught[0]
+        assert all(len(found[i]) == 5 and all(torch.equal(v, expected[i]) for v in found[i]) for i in (0, 1))
+
+    def test_bind_does_not_register_a_module_of_the_users(self, aug):
+        bound = aug.bind(Encoder())
+        assert len(list(bound.parameters())) == 0
+        assert repr(bound) == f"{aug!r}.bind(Encoder)"
+
+    def test_blocks_in_generators_may_end_in_any_order(self, x, aug, vae, loss_fn):
+        """As fixtures and loaders that yield within a block: each end takes away its own closure and no other."""
+        other = IDAATransform(vae)
+
+        def block(transform, closure):
+            with transform.bound(closure):
+                yield
+
+        first, second, third = block(aug, loss_fn), block(other, opposite(loss_fn)), block(aug, opposite(loss_fn))
+        for generator in (first, second, third):
+            next(generator)
+        expected = IDAATransform(vae)(x, loss_fn=opposite(loss_fn))
+        first.close()
+        assert torch.equal(other(x), expected)
+        assert torch.equal(aug(x), expected)
+        third.close()
+        with pytest.raises(ValueError, match="nothing to maximise"):
+            aug(x)
+        assert torch.equal(other(x), expected)
+        second.close()

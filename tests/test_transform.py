@@ -3,27 +3,31 @@
 import copy
 import pickle
 
+import numpy as np
 import pytest
 import torch
-from conftest import tiny_vae
-from hypothesis import given
+from conftest import changed, images, rising, tiny_vae
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torchvision.transforms import v2
 
 from idaa_transforms import CLAETransform, IDAATransform
+from idaa_transforms.cli import main
 
-SIZES = [(16, 16), (13, 16), (17, 15), (9, 33)]
+SIZES = [(16, 16), (13, 16), (9, 33)]
 VAES = {(size, channels): tiny_vae(size, channels=channels) for size in SIZES for channels in (1, 3)}
+VAE = VAES[(16, 16), 3]
+MEAN, STD = [0.45, 0.5, 0.4], [0.2, 0.25, 0.3]
 
 
-def smooth_loss(views):
-    """Per-sample, with a gradient everywhere, and no model."""
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def smooth(views):
+    """Per sample, with a gradient everywhere, in any dtype."""
     return (views.float() - 0.3).square().flatten(1).sum(1)
-
-
-def rows_differ(a, b):
-    return (a != b).flatten(1).any(1)
 
 
 @given(
@@ -31,23 +35,23 @@ def rows_differ(a, b):
     channels=st.sampled_from([1, 3]),
     batch=st.sampled_from([0, 1, 7]),
     dtype=st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
-    channels_last=st.booleans(),
+    layout=st.sampled_from([torch.contiguous_format, torch.channels_last]),
     clae=st.booleans(),
     p=st.sampled_from([0.0, 0.4, 1.0]),
     chunk_size=st.sampled_from([None, 2]),
     steps=st.integers(1, 2),
     seed=st.integers(0, 2**31),
 )
-def test_output_is_like_the_input(size, channels, batch, dtype, channels_last, clae, p, chunk_size, steps, seed):
+def test_views_are_like_the_images_which_stay(size, channels, batch, dtype, layout, clae, p, chunk_size, steps, seed):
     torch.manual_seed(seed)
-    options = {"p": p, "steps": steps, "chunk_size": chunk_size}
+    options = {"p": p, "steps": steps} | ({} if clae else {"chunk_size": chunk_size})
     aug = CLAETransform(**options) if clae else IDAATransform(VAES[size, channels], **options)
-    x = torch.rand(batch, channels, *size).to(dtype)
-    x = x.contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    before = x.clone()
-    views = aug(x, loss_fn=smooth_loss)
+    x = torch.rand(batch, channels, *size).to(dtype).contiguous(memory_format=layout).requires_grad_()
+    before = x.detach().clone()
+    views = aug(x, loss_fn=smooth)
     assert (views.shape, views.dtype, views.device, views.stride()) == (x.shape, x.dtype, x.device, x.stride())
     assert not views.requires_grad
+    assert x.grad is None
     assert torch.equal(x, before)
     assert views.data_ptr() != x.data_ptr() or not batch
     assert views.isfinite().all()
@@ -55,22 +59,28 @@ def test_output_is_like_the_input(size, channels, batch, dtype, channels_last, c
 
 @given(
     norm=st.sampled_from(["linf", "l2"]),
+    unit=st.sampled_from(["latent", "posterior"]),
     steps=st.integers(1, 4),
-    start=st.sampled_from(["zero", "uniform"]),
+    random_start=st.booleans(),
     eps=st.one_of(st.floats(0, 2, width=32), st.lists(st.floats(0, 2, width=32), min_size=4, max_size=4)),
     step_size=st.one_of(st.none(), st.floats(0, 1)),
+    chunk_size=st.sampled_from([None, 3]),
     seed=st.integers(0, 2**31),
 )
-def test_delta_stays_within_eps_and_the_residual_intact(norm, steps, start, eps, step_size, seed):
+@settings(max_examples=20)
+def test_delta_stays_within_eps_and_the_residual_intact(
+    norm, unit, steps, random_start, eps, step_size, chunk_size, seed
+):
     torch.manual_seed(seed)
-    vae = VAES[(16, 16), 3]
-    aug = IDAATransform(vae, norm=norm, steps=steps, start=start, step_size=step_size, mean=vae.mean, std=vae.std)
-    x = torch.rand(4, 3, 16, 16) * 2 - 1
-    eps = torch.tensor(eps) if isinstance(eps, list) else eps
-    found = aug.explain(x, loss_fn=smooth_loss, eps=eps)
+    options = {"norm": norm, "steps": steps, "random_start": random_start, "step_size": step_size}
+    options |= {"eps_unit": unit, "chunk_size": chunk_size, "mean": VAE.mean, "std": VAE.std}
+    x, eps = torch.rand(4, 3, 16, 16) * 2 - 1, torch.tensor(eps) if isinstance(eps, list) else eps
+    found = IDAATransform(VAE, 0.1, **options).explain(x, loss_fn=smooth, eps=eps)
     length = found.delta.abs().amax(1) if norm == "linf" else torch.linalg.vector_norm(found.delta, dim=1)
     assert (length <= torch.as_tensor(eps, dtype=torch.float32)).all()
-    moved, kept = vae.decode(found.latent + found.delta), vae.decode(found.latent)
+    posterior = VAE.encode(x)
+    step = found.delta * (1 if unit == "latent" else torch.exp(0.5 * posterior.log_variance))
+    moved, kept = VAE.decode(posterior.mean + step), VAE.decode(posterior.mean)
     torch.testing.assert_close(found.views - moved, x - kept, atol=1e-5, rtol=0)
 
 
@@ -80,52 +90,35 @@ def test_eps_is_in_units_of_the_latents_scale(x, loss_fn):
     torch.testing.assert_close(scaled.delta, plain.delta)
 
 
-@given(p=st.floats(0, 1), seed=st.integers(0, 2**31), batch=st.integers(1, 12))
-def test_rows_that_p_skips_are_bit_equal_and_the_others_as_with_p_1(p, seed, batch):
-    torch.manual_seed(seed)
-    x = torch.rand(batch, 3, 16, 16)
-    vae = VAES[(16, 16), 3]
-    views = IDAATransform(vae, p=p)(x, loss_fn=smooth_loss, generator=torch.Generator().manual_seed(seed))
-    drawn = torch.rand(batch, generator=torch.Generator().manual_seed(seed)) < p
-    assert torch.equal(rows_differ(views, x), drawn)
-    everywhere = IDAATransform(vae)(x, loss_fn=smooth_loss)
-    torch.testing.assert_close(views[drawn], everywhere[drawn], atol=1e-5, rtol=0)
+class TestP:
+    @settings(max_examples=20)
+    @given(p=st.floats(0, 1), seed=st.integers(0, 2**31), batch=st.integers(1, 12))
+    def test_skipped_rows_are_bit_equal_and_the_others_as_with_p_1(self, p, seed, batch):
+        x = images((batch, 3, 16, 16), seed)
+        views = IDAATransform(VAE, p=p)(x, loss_fn=smooth, generator=seeded(seed))
+        drawn = torch.rand(batch, generator=seeded(seed)) < p
+        assert torch.equal(changed(views, x), drawn)
+        everywhere = IDAATransform(VAE)(x, loss_fn=smooth)
+        torch.testing.assert_close(views[drawn], everywhere[drawn], atol=1e-5, rtol=0)
+
+    @pytest.mark.parametrize("p", [0.0, 0.5])
+    def test_skipped_rows_are_not_encoded_but_the_closure_sees_all(self, p, x, vae, loss_fn):
+        """Also where none is drawn: other ranks may wait for this one inside a closure that gathers."""
+        encoded, seen = [], []
+        vae.encoder.register_forward_hook(lambda m, args, out: encoded.append(len(args[0])))
+        aug = IDAATransform(vae, p=p)
+        drawn = int((torch.rand(4, generator=seeded(4)) < p).sum())
+        with torch.inference_mode():
+            views = aug(x.clone(), loss_fn=lambda v: (seen.append(len(v)), loss_fn(v))[1], generator=seeded(4))
+        assert seen == [4]
+        assert encoded == [drawn] * (drawn > 0)
+        assert int(changed(views, x).sum()) == drawn
 
 
-def test_p_skipped_rows_are_not_encoded_but_the_closure_sees_all(x, vae, loss_fn):
-    encoded, seen = [], []
-    vae.encoder.register_forward_hook(lambda m, args, out: encoded.append(len(args[0])))
-    aug = IDAATransform(vae, p=0.5)
-    torch.manual_seed(4)
-    drawn = int((torch.rand(4) < 0.5).sum())
-    assert 0 < drawn < 4
-    torch.manual_seed(4)
-    aug(x, loss_fn=lambda v: (seen.append(len(v)), loss_fn(v))[1])
-    assert (encoded, seen) == ([drawn], [4])
-
-
-def test_when_p_draws_no_row_the_closure_is_called_all_the_same(x, vae, loss_fn):
-    """Other ranks may wait for this one inside a closure that gathers."""
-    calls = []
-    views = IDAATransform(vae, p=0.0)(x, loss_fn=lambda v: (calls.append(1), loss_fn(v))[1])
-    assert calls == [1]
-    assert torch.equal(views, x)
-
-
-@pytest.mark.parametrize("p", [0.0, 0.5])
-def test_p_in_inference_mode(x, vae, loss_fn, p):
-    aug = IDAATransform(vae, p=p)
-    with torch.inference_mode():
-        views = aug(x.clone(), loss_fn=loss_fn, generator=torch.Generator().manual_seed(4))
-    assert int(rows_differ(views, x).sum()) == int(
-        (torch.rand(4, generator=torch.Generator().manual_seed(4)) < p).sum()
-    )
-
-
-@pytest.mark.parametrize("start", ["zero", "uniform"])
-def test_same_seed_same_views(x, vae, loss_fn, start):
-    aug = IDAATransform(vae, start=start, p=0.7, norm="l2")
-    by_generator = [aug(x, loss_fn=loss_fn, generator=torch.Generator().manual_seed(s)) for s in (5, 5, 6)]
+@pytest.mark.parametrize("random_start", [False, True])
+def test_same_seed_same_views(x, vae, loss_fn, random_start):
+    aug = IDAATransform(vae, 0.1, random_start=random_start, p=0.7, norm="l2")
+    by_generator = [aug(x, loss_fn=loss_fn, generator=seeded(s)) for s in (5, 5, 6)]
     assert torch.equal(by_generator[0], by_generator[1])
     assert not torch.equal(by_generator[0], by_generator[2])
     torch.manual_seed(5)
@@ -134,113 +127,198 @@ def test_same_seed_same_views(x, vae, loss_fn, start):
     assert torch.equal(aug(x, loss_fn=loss_fn), first)
 
 
-def test_given_gradient_equals_the_closure(x, aug, loss_fn):
-    leaf = x.clone().requires_grad_()
-    loss_fn(leaf).sum().backward()
-    torch.testing.assert_close(aug(x, grad=leaf.grad), aug(x, loss_fn=loss_fn), atol=1e-6, rtol=0)
+class TestSources:
+    def test_a_mean_a_sum_and_a_gradient_give_the_same_views(self, x, aug, loss_fn):
+        summed = aug(x, loss_fn=lambda v: loss_fn(v).sum())
+        torch.testing.assert_close(aug(x, loss_fn=loss_fn), summed)
+        torch.testing.assert_close(aug(x, loss_fn=lambda v: loss_fn(v).mean()), summed)
+        torch.testing.assert_close(aug(x, loss_fn=lambda v: loss_fn(v).mean().view(1)), summed)
+        leaf = x.clone().requires_grad_()
+        loss_fn(leaf).sum().backward()
+        torch.testing.assert_close(aug(x, grad=leaf.grad), summed, atol=1e-6, rtol=0)
+
+    @pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
+    def test_closures_may_write_to_the_views_and_keep_them(self, p, x, vae):
+        """They get a copy that is no leaf, whatever p and whoever asks."""
+        aug, before, kept = IDAATransform(vae, p=p), x.clone(), []
+        in_place = lambda v: smooth((kept.append(v), v.sub_(0.5).div_(0.25))[1])  # noqa: E731
+        plain = lambda v: smooth((v - 0.5) / 0.25)  # noqa: E731
+        views = [aug(x, loss_fn=f, generator=seeded(1)) for f in (in_place, plain)]
+        found = [aug.explain(x, loss_fn=f) for f in (in_place, plain)]
+        with torch.no_grad():
+            for tensor in kept:
+                tensor.fill_(7.0)
+        assert torch.equal(*views)
+        assert torch.equal(found[0].views, found[1].views)
+        torch.testing.assert_close(found[0].loss_before, plain(x))
+        assert torch.equal(x, before)
+
+    @pytest.mark.parametrize("reentrant", [True, False])
+    def test_activation_checkpointing(self, reentrant, x, aug, encoder):
+        encoder.eval()
+        loss = lambda v: torch.utils.checkpoint.checkpoint(encoder, v, use_reentrant=reentrant)[:, 0]  # noqa: E731
+        torch.testing.assert_close(aug(x, loss_fn=loss), aug(x, loss_fn=lambda v: encoder(v)[:, 0]))
+        assert all(p.grad is None for p in encoder.parameters())
+
+    def test_an_optimiser_that_steps_in_the_backward_pass_does_not(self, x, aug, encoder):
+        """Reentrant checkpoints need .backward(), which must not reach the parameters."""
+        for p in encoder.eval().parameters():
+            p.register_post_accumulate_grad_hook(lambda p: p.data.fill_(0))
+        before = copy.deepcopy(encoder.state_dict())
+        aug(x, loss_fn=lambda v: torch.utils.checkpoint.checkpoint(encoder, v, use_reentrant=True)[:, 0])
+        assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+        assert all(p.requires_grad for p in encoder.parameters())
 
 
-def test_a_mean_and_a_sum_give_the_same_views(x, aug, loss_fn):
-    summed = aug(x, loss_fn=lambda v: loss_fn(v).sum())
-    torch.testing.assert_close(aug(x, loss_fn=loss_fn), summed)
-    torch.testing.assert_close(aug(x, loss_fn=lambda v: loss_fn(v).mean()), summed)
+class TestModes:
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+    def test_grad_modes(self, x, aug, encoder, mode):
+        encoder.eval()
+        with torch.no_grad():
+            anchor = encoder(x.flip(-1))
+        loss = lambda v: (encoder(v) - anchor).square().sum(1)  # noqa: E731
+        expected = aug(x, loss_fn=loss)
+        with mode():
+            for given_x in (x, x.clone(), x.clone()[:]):
+                torch.testing.assert_close(aug(given_x, loss_fn=loss), expected)
+
+    def test_a_transform_loaded_or_cast_in_inference_mode_works_anywhere(self, x, loss_fn, folder):
+        with torch.inference_mode():
+            made = [
+                IDAATransform.from_pretrained(folder),
+                IDAATransform.from_pretrained(folder).double(),
+                CLAETransform(),
+            ]
+        for aug in made:
+            assert changed(aug(x, loss_fn=loss_fn), x).all()
+            with torch.inference_mode():
+                assert changed(aug(x.clone(), loss_fn=loss_fn), x).all()
+
+    def test_autocast_reaches_the_closure_and_not_the_autoencoder(self, x, vae, encoder):
+        dtypes, seen = set(), []
+        vae.decoder.register_forward_hook(lambda m, args, out: dtypes.add(out.dtype))
+        encoder.eval()
+
+        def loss(views):
+            z = encoder(views)
+            seen.append((views.dtype, z.dtype))
+            return z.float().square().sum(1)
+
+        with torch.autocast("cpu", torch.bfloat16):
+            views = IDAATransform(vae)(x, loss_fn=loss)
+            assert torch.is_autocast_enabled("cpu")
+        assert dtypes == {torch.float32}
+        assert seen == [(torch.float32, torch.bfloat16)]
+        assert views.dtype == torch.float32
 
 
-def test_normalised_images_give_the_normalised_views(x, vae, loss_fn):
-    mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    normalize = v2.Normalize(mean, std)
-    column = lambda v: torch.tensor(v).view(3, 1, 1)  # noqa: E731
-    in_unit = lambda v: loss_fn(v * column(std) + column(mean))  # noqa: E731
-    views = IDAATransform(vae, mean=mean, std=std)(normalize(x), loss_fn=in_unit)
-    torch.testing.assert_close(views, normalize(IDAATransform(vae)(x, loss_fn=loss_fn)), atol=1e-5, rtol=0)
+class TestUnits:
+    """With mean and std, clip and the eps of pixels are in [0, 1], whatever x is normalised by."""
+
+    normalize = staticmethod(v2.Normalize(MEAN, STD))
+
+    def unit(self, x):
+        return x * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+
+    @pytest.mark.parametrize("clip", [None, (0.2, 0.7)])
+    @pytest.mark.parametrize("clae", [True, False])
+    def test_views_are_those_of_the_same_images_in_unit_range(self, clip, clae, x):
+        make = (lambda **o: CLAETransform(0.2, **o)) if clae else (lambda **o: IDAATransform(tiny_vae(), 2.0, **o))
+        expected = make(clip=clip)(x, loss_fn=smooth)
+        found = make(clip=clip, mean=MEAN, std=STD)(self.normalize(x), loss_fn=lambda v: smooth(self.unit(v)))
+        close = (self.unit(found) - expected).abs() < 1e-5
+        assert close.float().mean() > 0.99  # the sign of a gradient that is nearly zero may differ by rounding
+        if clip is not None:
+            assert (clip[0] - 1e-6 <= self.unit(found)).all()
+            assert (self.unit(found) <= clip[1] + 1e-6).all()
+            assert ((self.unit(found) - clip[1]).abs() < 1e-6).any()
+
+    def test_eps_of_clae(self, x):
+        x = self.normalize(x)
+        moved = CLAETransform(8 / 255, mean=MEAN, std=STD)(x, loss_fn=lambda v: v.sum()) - x
+        torch.testing.assert_close(moved, (8 / 255 / torch.tensor(STD)).view(3, 1, 1).expand_as(moved))
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_grad_modes(x, aug, loss_fn, mode):
-    expected = aug(x, loss_fn=loss_fn)
-    with mode():
-        for given_x in (x, x.clone(), x.clone()[:]):
-            torch.testing.assert_close(aug(given_x, loss_fn=loss_fn), expected)
+class TestCLAE:
+    def test_is_the_sign_of_the_pixel_gradient(self, x, loss_fn):
+        leaf = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss_fn(leaf).sum(), leaf)
+        assert torch.equal(CLAETransform(0.01)(x, loss_fn=loss_fn), x + 0.01 * gradient.sign())
+
+    def test_many_steps_with_clip(self, x, loss_fn):
+        views = CLAETransform(0.03, steps=5, random_start=True, clip=(0.0, 1.0))(x, loss_fn=loss_fn)
+        assert (views - x).abs().max() <= 0.03 + 1e-6
+        assert (views.min(), views.max()) >= (0, 0)
+        assert views.max() <= 1
+        assert (loss_fn(views) > loss_fn(x)).all()
 
 
-def test_the_closure_may_use_what_inference_mode_made_outside(x, aug, encoder):
-    encoder.eval()
-    with torch.no_grad():
-        anchor = encoder(x.flip(-1))
-    with torch.inference_mode():
-        views = aug(x, loss_fn=lambda v: (encoder(v) - anchor).square().sum(1))
-    assert rows_differ(views, x).all()
+class TestTheObject:
+    @pytest.mark.parametrize("copier", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+    @pytest.mark.parametrize("make", [lambda v: IDAATransform(v, 0.2, norm="l2", steps=2), lambda _: CLAETransform()])
+    def test_copies_and_pickles_give_the_same_views(self, x, vae, loss_fn, copier, make):
+        aug = make(vae)
+        again = copier(aug)
+        assert repr(again) == repr(aug)
+        assert torch.equal(again(x, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))
+
+    def test_the_autoencoder_is_frozen_in_eval_and_no_state_of_its_parents(self, vae):
+        aug = IDAATransform(vae.train())
+        model = nn.Sequential(aug, aug.bind(nn.Linear(1, 1)), nn.BatchNorm2d(3)).train()
+        assert model[0].training
+        assert model[2].training
+        assert not any(m.training for m in vae.modules())
+        assert not any(p.requires_grad for p in vae.parameters())
+        assert aug.autoencoder is vae
+        assert list(model.state_dict()) == [f"2.{key}" for key in model[2].state_dict()]
+        assert len(list(model.parameters())) == 2
+        assert vae not in set(model.modules())
+        before = copy.deepcopy(vae.state_dict())
+        model.apply(lambda module: [nn.init.zeros_(p) for p in module.parameters()])
+        assert all(torch.equal(value, before[name]) for name, value in vae.state_dict().items())
+
+    def test_repr_is_one_line_that_says_what_is_not_default(self, vae):
+        assert repr(IDAATransform(vae)) == "IDAATransform(ConvVAE, eps=0.1)"
+        assert repr(IDAATransform(vae, 0.2, steps=3, p=0.5)) == "IDAATransform(ConvVAE, eps=0.2, steps=3, p=0.5)"
+        assert repr(CLAETransform()) == "CLAETransform(eps=0.006)"
+
+    def test_settings_are_attributes_that_are_checked_and_count_from_the_next_call(self, x, vae, loss_fn):
+        aug = IDAATransform(vae, 0.3)
+        aug.eps, aug.steps = 0.25, 2
+        assert (aug.eps, aug.norm, aug.steps, aug.mean) == (0.25, "linf", 2, None)
+        assert torch.equal(aug(x, loss_fn=loss_fn), IDAATransform(vae, 0.25, steps=2)(x, loss_fn=loss_fn))
+        for name, value in (("norm", "l1"), ("eps", -1.0), ("steps", 0)):
+            with pytest.raises(ValueError, match=f"{name}={value!r}"):
+                setattr(aug, name, value)
+        assert (aug.eps, aug.norm, aug.steps) == (0.25, "linf", 2)
+
+    @pytest.mark.parametrize("number", [np.float32(0.1), np.int64(1), torch.tensor(0.1)])
+    def test_numbers_are_numbers(self, number, x, vae, loss_fn):
+        expected = IDAATransform(vae, float(number))(x, loss_fn=loss_fn)
+        assert torch.equal(IDAATransform(vae)(x, loss_fn=loss_fn, eps=number), expected)
+        if not isinstance(number, torch.Tensor):
+            assert torch.equal(IDAATransform(vae, number, steps=np.int64(1))(x, loss_fn=loss_fn), expected)
+
+    def test_explain_tells_how_the_views_came_about(self, x, aug, vae, loss_fn):
+        found = aug.explain(x, loss_fn=loss_fn)
+        assert torch.equal(found.views, aug(x, loss_fn=loss_fn))
+        torch.testing.assert_close(found.reconstruction + found.residual, x)
+        torch.testing.assert_close(found.loss_before, loss_fn(x).detach())
+        torch.testing.assert_close(found.loss_after, loss_fn(found.views).detach())
+        torch.testing.assert_close(found.latent, vae.encode((x - 0.5) / 0.25).mean)
+        assert found.delta.shape == (4, 8)
+        linear = aug.explain(x, grad=torch.randn_like(x))
+        assert (linear.loss_after > linear.loss_before).all()
 
 
-def test_autocast_reaches_the_closure_and_not_the_autoencoder(x, vae, encoder):
-    dtypes = []
-    vae.decoder.register_forward_hook(lambda m, args, out: dtypes.append(out.dtype))
-    encoder.eval()
-    seen = []
-
-    def loss(views):
-        z = encoder(views)
-        seen.append((views.dtype, z.dtype))
-        return z.float().square().sum(1)
-
-    with torch.autocast("cpu", torch.bfloat16):
-        views = IDAATransform(vae)(x, loss_fn=loss)
-        assert torch.is_autocast_enabled("cpu")
-    assert set(dtypes) == {torch.float32}
-    assert seen == [(torch.float32, torch.bfloat16)]
-    assert views.dtype == torch.float32
-
-
-def test_the_autoencoder_may_run_in_bfloat16(x, loss_fn):
-    full, half = IDAATransform(tiny_vae()), IDAATransform(tiny_vae()).to(torch.bfloat16)
-    found, views = half.explain(x, loss_fn=loss_fn), full(x, loss_fn=loss_fn)
-    assert found.views.dtype == torch.float32
-    assert found.delta.abs().max() <= torch.tensor(0.1)
-    assert (found.views - views).abs().mean() < 0.3 * (views - x).abs().mean()
-
-
-def test_x_that_requires_grad_stays_out_of_the_graph(x, aug, loss_fn):
-    x = x.requires_grad_()
-    assert not aug(x, loss_fn=loss_fn).requires_grad
-    assert x.grad is None
-
-
-@pytest.mark.parametrize("copier", [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
-@pytest.mark.parametrize(
-    "make", [lambda vae: IDAATransform(vae, 0.2, norm="l2", steps=2), lambda _: CLAETransform(0.01)]
-)
-def test_copies_and_pickles_give_the_same_views(x, vae, loss_fn, copier, make):
-    aug = make(vae)
-    again = copier(aug)
-    assert repr(again) == repr(aug)
-    assert torch.equal(again(x, loss_fn=loss_fn), aug(x, loss_fn=loss_fn))
-
-
-def test_the_autoencoder_is_frozen_and_stays_in_eval(vae):
-    model = nn.Sequential(IDAATransform(vae.train()), nn.BatchNorm2d(3)).train()
-    assert model[1].training
-    assert model[0].training
-    assert not any(m.training for m in vae.modules())
-    assert not any(p.requires_grad for p in vae.parameters())
-
-
-def test_repr_is_one_line_that_says_what_is_not_default(vae):
-    assert repr(IDAATransform(vae)) == "IDAATransform(ConvVAE, eps=0.1)"
-    assert repr(IDAATransform(vae, 0.2, steps=3, p=0.5)) == "IDAATransform(ConvVAE, eps=0.2, steps=3, p=0.5)"
-    assert repr(CLAETransform()) == "CLAETransform(eps=0.006)"
-
-
-def test_a_change_of_eps_counts_from_the_next_call(x, aug, loss_fn):
-    aug.eps = 0.25
-    assert aug.explain(x, loss_fn=loss_fn).delta.abs().max() == 0.25
-
-
-def test_on_a_device(device, loss_fn, encoder):
-    aug = IDAATransform(tiny_vae(), random_start=True, p=0.5).to(device)
-    encoder.to(device)
-    x = torch.rand(8, 3, 16, 16, device=device)
-    loss = lambda v: nn.functional.cross_entropy(encoder(v), torch.arange(8, device=device) % 6)  # noqa: E731
-    for generator in (None, torch.Generator().manual_seed(0), torch.Generator(device).manual_seed(0)):
-        views = aug(x, loss_fn=loss, generator=generator)
-        assert views.device == x.device
-        assert views.isfinite().all()
+@pytest.mark.slow
+def test_any_number_of_channels_by_the_command_that_the_error_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pixels = np.random.default_rng(0).integers(40, 90, (40, 16, 16, 5), dtype=np.uint8)
+    np.savez("DATA.npz", x_train=pixels)
+    x = torch.from_numpy(pixels[:4]).permute(0, 3, 1, 2) / 255
+    with pytest.raises(ValueError, match=r"not 5; .*: idaa train-vae DATA --out my-vae"):
+        IDAATransform(tiny_vae())(x, loss_fn=rising)
+    small = ["--latent-dim", "4", "--width", "8", "--epochs", "1", "--batch-size", "38"]
+    main(["train-vae", "DATA.npz", "--out", "my-vae", *small])
+    assert IDAATransform.from_pretrained("./my-vae")(x, loss_fn=rising).shape == x.shape

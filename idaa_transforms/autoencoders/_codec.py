@@ -66,6 +66,13 @@ class Codec:
         self._image: Network = _image
         self._weight = next((p for p in autoencoder.parameters() if p.is_floating_point()), None)
         self.device = torch.get_default_device() if self._weight is None else self._weight.device
+        if self.device.type == "meta":
+            if self._weight is not None:
+                raise ValueError(
+                    f"the {type(autoencoder).__name__} was made on the meta device and has no values; make it under "
+                    '`with torch.device("cpu"):`, or load a transform by from_pretrained, which does'
+                )
+            self.device = torch.device("cpu")
         channels = len(autoencoder.mean) or len(mean or ())  # an autoencoder without any takes what there is
         if mean and len(mean) != channels:
             raise ValueError(f"mean={mean} and std={std} must have one number for each of the {channels} channels")
@@ -79,6 +86,7 @@ class Codec:
         values = torch.cat([ours, (ours[1:] / theirs[1:]), (ours[:1] - theirs[:1]) / theirs[1:]]).float()
         self._statistics = values.view(4, channels, *[1] * self.axes).to(self.device)  # mean, std, scale, shift
 
+    @torch.inference_mode(False)
     def to(self, device: torch.device, dtype: torch.dtype | None) -> None:
         """Move the autoencoder, and cast it where ``dtype`` is given."""
         self.autoencoder.to(device, dtype)

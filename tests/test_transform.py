@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torchvision.transforms import v2
+from toy_runs import train_by_command
 
 from idaa_transforms import CLAETransform, IDAATransform
-from idaa_transforms.cli import main
 
 SIZES = [(16, 16), (13, 16), (9, 33)]
 VAES = {(size, channels): tiny_vae(size, channels=channels) for size in SIZES for channels in (1, 3)}
@@ -320,5 +320,5 @@ def test_any_number_of_channels_by_the_command_that_the_error_names(tmp_path, mo
     with pytest.raises(ValueError, match=r"not 5; .*: idaa train-vae DATA --out my-vae"):
         IDAATransform(tiny_vae())(x, loss_fn=rising)
     small = ["--latent-dim", "4", "--width", "8", "--epochs", "1", "--batch-size", "38"]
-    main(["train-vae", "DATA.npz", "--out", "my-vae", *small])
+    train_by_command("DATA.npz", "--out", "my-vae", *small)
     assert IDAATransform.from_pretrained("./my-vae")(x, loss_fn=rising).shape == x.shape

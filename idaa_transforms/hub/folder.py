@@ -148,7 +148,7 @@ def read_settings(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise WeightsError(f"{file} has {reprlib.repr(settings)} under 'transform', not settings by name; remove it")
     try:
-        return check_settings({name: value for name, value in settings.items() if name != "guard"})
+        return check_settings(settings)
     except (ValueError, TypeError) as error:
         raise WeightsError(f"{file} has settings that cannot be used: {str(error)[:300]}") from error
 

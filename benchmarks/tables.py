@@ -107,15 +107,6 @@ def _size(row: dict[str, Any]) -> str:
     return "x".join(map(str, row["image_size"]))
 
 
-def weights() -> str:
-    """Names, what they were trained on, and where they are."""
-    lines = [
-        [f"`{r['name']}`", f"{r['data']}, {_size(r)}", "the package" if r["wheel"] else "a clone", r["terms"]]
-        for r in _weights()
-    ]
-    return table(["name", "trained on", "comes with", "terms of the training images"], lines)
-
-
 def weights_in_full() -> str:
     """The same with what was measured, from the model cards."""
     columns = {
@@ -204,7 +195,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost": cost,
     "targets": targets,
     "large": large,
-    "weights": weights,
     "weights-in-full": weights_in_full,
     "high-fidelity": high_fidelity,
     "natural": natural,

@@ -256,7 +256,7 @@ def test_batches_cover_an_epoch_once(world):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: "nonsense", "'nonsense' is no file or folder, and no data set of the Hub that answers"),
+        (lambda p: "nonsense", "'nonsense' is no file or folder; a data set of the Hub is called org/name"),
         (lambda p: p / "no.npz", "no.npz: there is no such file"),
         (lambda p: p, r"no pictures in \S+; looked for .*\.jpg, .*\.parquet"),
         (lambda p: write(p / "one", PICTURES[:1]) or p, "has too few pictures"),

@@ -25,9 +25,7 @@ def batch(size, seed=0, pixels=16):
 
 
 class TestCompiled:
-    @pytest.mark.parametrize(
-        "options", [{"steps": 3, "norm": "l2"}, {"eps_unit": "posterior"}, {"chunk_size": 2}, {"sizes": True}]
-    )
+    @pytest.mark.parametrize("options", [{"steps": 3, "norm": "l2"}, {"eps_unit": "posterior", "sizes": True}])
     def test_views_of_batches_and_images_of_any_size_by_few_graphs(self, options):
         torch._dynamo.reset()
         graphs, options = CompileCounterWithBackend("aot_eager"), dict(options)

@@ -393,7 +393,7 @@ def test_a_lazy_model_stays_initialised(x, vae):
     assert_same(before, snapshot(model))
 
 
-@pytest.mark.parametrize("backend", ["eager", "inductor"])
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_nothing_is_compiled_anew_from_step_to_step(backend, x, vae):
     torch.compiler.reset()
     model, counter = Encoder().train(), CompileCounter()

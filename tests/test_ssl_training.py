@@ -190,7 +190,6 @@ RUNS = [  # method, view, images, tolerance
     ("infomin", "third", 64, 1e-4),
     ("simclr", "idaa", 16, 1e-3),  # one step: a sign that rounding turns in a later attack is no error
     ("simsiam", "idaa-grad", 16, 1e-3),
-    ("plain", "clae", 16, 1e-3),
 ]
 
 

@@ -48,7 +48,7 @@ FGSM, CLAE = (f"training step on clean and {attack}" for attack in ("torchattack
 RESNET, PRESERVE = "SimCLR step of a ResNet-50 at 64 pixels", "keeping its state"
 CALLS = "Python calls in idaa_transforms"
 SHARED = "step: IDAA in place of view 1, sharing a forward"
-IMPORT, BASE = "import idaa_transforms", "import torch, torchvision"
+BASE, IMPORT = startup.IMPORTS
 TARGETS = [
     Target("views by `loss_fn=` over the authors' order, anchor encoded anew", over(ANEW, AUTHORS), 0.45, 0.25),
     Target("the same with the training step's own anchor", over(OWN, AUTHORS), 0.33, 0.20),

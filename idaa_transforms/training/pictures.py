@@ -186,8 +186,10 @@ def _open(source: str, split: str | None, revision: str | None) -> dict[str, Any
         for file in (file for file in files if file.suffix.lower() == kind):
             named.setdefault(_split_of(file.relative_to(path.parent)), []).append(glob.escape(str(file.absolute())))
         place, options["data_files"], options["revision"] = [BUILDERS[kind]], named, None  # type: ignore[assignment]
-    else:
+    elif "/" in source.strip("/."):
         place = ["/".join(source.split("/")[:2]), *source.split("/")[2:3]]
+    else:
+        raise ValueError(f"{source!r} is no file or folder; a data set of the Hub is called org/name")
     try:
         loaded = datasets.load_dataset(*place, **options)
     except Exception as error:  # of the Hub, of pyarrow, of tarfile, and so on

@@ -131,7 +131,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     for (dtype, name), ms in harness.measure(both, options.repeats, options.device).items():
         yield {"case": name, "vae_dtype": dtype, "batch": options.batch, "ms": ms}
     yield {"case": CALLS, "vae_dtype": options.dtype, "count": python_calls(plain)}
-    for row in startup.run(options, startup.IMPORTS):
+    for row in startup.run(options, {name: startup.CASES[name] for name in startup.IMPORTS}):
         yield row | {"vae_dtype": options.dtype}
 
 

@@ -56,9 +56,16 @@ def section(page: Path, heading: str = "") -> str:
     return "\n".join([first, *takewhile(lambda line: line.startswith("|"), lines)])
 
 
+def as_far_as_run(text: str) -> str:
+    """A Markdown table without the columns in which nothing was run."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    kept = [i for i, column in enumerate(zip(*rows[2:], strict=True)) if not set(column) <= {"not run", "-"}]
+    return table([rows[0][i] for i in kept], [[row[i] for i in kept] for row in rows[2:]])
+
+
 def fixmatch() -> str:
-    """The paper's, two libraries' and ours."""
-    return semi.beside_the_paper(read_runs(RESULTS / "semi"))
+    """The paper's and two libraries', and ours where they were run."""
+    return as_far_as_run(semi.beside_the_paper(read_runs(RESULTS / "semi")))
 
 
 BACKBONES = {  # how they were trained, in the headings of the page of transfer
@@ -100,7 +107,7 @@ def rivals() -> str:
 
 def detection() -> str:
     """The paper's rows on COCO and others', with the commands."""
-    return coco.beside_the_paper(read_runs(RESULTS / "detection"))
+    return as_far_as_run(coco.beside_the_paper(read_runs(RESULTS / "detection")))
 
 
 def imagenet() -> str:
@@ -119,14 +126,6 @@ def imagenet() -> str:
         lines[-1] += [f"`{TORCHRUN} {command}{batch}`", hours]
     header = ["method", "view", "epochs", "top-1", "top-5", "source", "command", "GPU hours"]
     return table(header, lines)
-
-
-def sensitivity() -> str:
-    """Figures 5 and 6 as far as they were run, one level below the page's own headings."""
-    text = (RESULTS / "sensitivity" / "table.md").read_text()
-    measured = text[text.find("\n## ") : text.index("\n## At the paper's scale")].strip()
-    linked = measured.replace("](", "](../benchmarks/results/sensitivity/")
-    return re.sub("^##", "###", linked, flags=re.MULTILINE)
 
 
 def hours() -> str:
@@ -149,14 +148,13 @@ def hours() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "paper-ssl": lambda: section(RESULTS / "ssl" / "table.md", "## Beside the paper"),
+    "paper-ssl": lambda: as_far_as_run(section(RESULTS / "ssl" / "table.md", "## Beside the paper")),
     "paper-fixmatch": fixmatch,
     "transfer-small": transfer_small,
     "paper-detection": detection,
     "paper-imagenet": imagenet,
     "paper-hours": hours,
     "rivals": rivals,
-    "sensitivity": sensitivity,
     "sensitivity-hours": lambda: section(RESULTS / "sensitivity" / "table.md", "## At the paper's scale"),
     "semi-small": lambda: section(RESULTS / "semi" / "table.md", "## cifar10, 400 labels, --scale small"),
 }

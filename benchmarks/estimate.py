@@ -16,7 +16,7 @@ TERAFLOPS = 40.0
 # Passes forward for one image of a step. Back to the weights takes as long as two, back to the images alone as one: two
 # views learn (6); a further one learns too (3), and an attack goes forward and back to the images (2), or back alone
 # where it takes the step's gradient (1).
-PASSES = {"none": 6, "third": 9, "clae": 11, "idaa": 11, "idaa-grad": 10}
+PASSES = {"none": 6, "third": 9, "latent": 9, "clae": 11, "idaa": 11, "idaa-grad": 10}
 
 # The same of methods with a target network, which sees each view as well.
 PASSES_WITH_TARGET = {view: count + (2 if view == "none" else 3) for view, count in PASSES.items()}
@@ -61,7 +61,9 @@ class Work(NamedTuple):
 
     def teraflop(self, view: str, images: int) -> float:
         """Operations in a step of so many images, in 1e12: of the backbone, and of the VAE for views that need one."""
-        each = self.passes[view] * forward(self.backbone, self.size) + of_vae(self.size) * view.startswith("idaa")
+        each = self.passes[view] * forward(self.backbone, self.size)
+        if view.startswith(("idaa", "latent")):
+            each += of_vae(self.size)
         return images * each / 1e12
 
 

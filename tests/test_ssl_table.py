@@ -106,6 +106,23 @@ def test_the_board_gives_every_method_the_same_time(grid):
     assert (results / "board.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_papers_row_all_cells_side_by_side(grid, capsys):
+    """At toy size from end to end; interrupted and started again; and what it computes, before it runs."""
+    row = ["--board", "cifar10-paper-resnet18", "--cells", "none", "third view .1", "--seeds", "11"]
+    toy = ["--", "--scale", "smoke", "--data", "sample"]
+    grid(*row, "--dry", *toy)
+    assert "| cifar10-paper-resnet18--third-view-.1--s11 | 6 |" in capsys.readouterr().out
+    assert not grid.ran
+    results = grid(*row, "--parallel", "2", *toy)
+    assert len(grid.ran) == 2
+    found = json.loads((results / "cifar10-paper-resnet18--none--s11.json").read_text())
+    assert found["epochs"] == 2
+    (results / "cifar10-paper-resnet18--none--s11.json").unlink()
+    grid(*row, "--parallel", "2", *toy)
+    assert len(grid.ran) == 3  # what is done is not done again
+    assert "### cifar10-paper-resnet18, seeds that decide" in (results / "board.md").read_text()
+
+
 def fake_runs(**methods):
     """Runs with these values of every measure, for seeds from 11 on."""
     return {

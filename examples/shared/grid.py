@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,10 @@ def run_grid(
     results: Path,
     report: Callable[[Path], object],
     keep: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    parallel: int = 1,
 ) -> None:
-    """Run the cells and report after each. One that fails is named in the end and does not stop the others.
+    """Run the cells, so many at a time, and report after each. One that fails is named in the end and does not stop the
+    others.
 
     Args:
         cells: arguments of ``program``, a list for each cell.
@@ -66,10 +69,13 @@ def run_grid(
         report: writes the table of ``results``, once there is one.
     """
     failed = []
-    for cell in cells:
-        if not run_cell(program, cell, Path(folder(cell)), results, keep):
-            failed.append(cell)
-        if any(results.glob("*.json")):
-            report(results)
+    with ThreadPoolExecutor(parallel) as pool:
+        running = {pool.submit(run_cell, program, cell, Path(folder(cell)), results, keep): cell for cell in cells}
+        for done, future in enumerate(as_completed(running), 1):
+            if not future.result():
+                failed.append(running[future])
+            print(f"{done} of {len(running)} cells are done: {Path(folder(running[future])).name}", flush=True)
+            if any(results.glob("*.json")):
+                report(results)
     if failed:
         sys.exit("failed:\n" + "\n".join(" ".join(cell) for cell in failed))

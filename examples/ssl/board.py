@@ -22,13 +22,15 @@ from config import Config, configure
 from step import augmentations, make_attack, update
 from train import load_data, make_model, make_optimiser
 
-from examples.shared.table import seconds
+from benchmarks import estimate
+from examples.shared.table import markdown, seconds
 from idaa_transforms._util.provenance import provenance
 
 SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--no-bf16"]
 WEAK = ["--crop", ".4", "--jitter", ".4", ".4", ".4", ".1"]  # half the paper's jitter
 # A setting: data and random augmentation, and the budget in epochs of plain training.
 SETTINGS: dict[str, tuple[list[str], float]] = {
+    "cifar10-paper-resnet18": (["--scale", "paper", "--weights", "cifar10-vae"], 48),  # the paper's own row, on a GPU
     "cifar10-weak": ([*SMALL, *WEAK], 6),
     "cifar10-paper": (SMALL, 6),
     "cifar100-weak": ([*SMALL, *WEAK, "--data", "cifar100"], 6),
@@ -37,7 +39,12 @@ SETTINGS: dict[str, tuple[list[str], float]] = {
     "cifar10-weak-long": ([*SMALL, *WEAK], 24),
     "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
+# Epochs by the passes that were counted, not by measured costs: 88 epochs of `none` compute what 48 of `idaa` do.
+COUNTED = {
+    "cifar10-paper-resnet18": {"none": 48, "third": 48, "latent .1": 48, "third view .1": 48, "none as long": 88},
+}
 TITLES = {
+    "cifar10-paper-resnet18": "CIFAR-10, the paper's SimCLR",
     "cifar10-weak": "CIFAR-10, weak augmentation",
     "cifar10-paper": "CIFAR-10, the paper's augmentation",
     "cifar100-weak": "CIFAR-100, weak augmentation",
@@ -53,6 +60,7 @@ FREE = ("--temperature", "--alpha", "--extra-temperature", "--hardness", "--eps-
 METHODS: dict[str, list[str]] = {
     "untrained": NONE,
     "none": NONE,
+    "none as long": NONE,
     **{f"none T {t}": [*NONE, "--temperature", t] for t in (".1", ".2", ".5")},
     "third": ["--view", "third"],
     "same-crop": ["--view", "same-crop"],
@@ -175,14 +183,34 @@ def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, flo
 
 def cells(setting: str, methods: list[str], seeds: list[int], rest: list[str], folder: Path) -> list[list[str]]:
     """Arguments of train.py for each method in a setting, and the ``rest`` of all, one whole seed before the next."""
-    cost, (options, budget) = known_costs(setting, methods, folder), SETTINGS[setting]
+    options, budget = SETTINGS[setting]
+    if setting in COUNTED:
+        less = 24 if "smoke" in rest else 1
+        epochs_of = {name: COUNTED[setting].get(name, budget) / less for name in methods}
+    else:
+        epochs_of = {name: budget / cost for name, cost in known_costs(setting, methods, folder).items()}
     rows = []
     for seed in seeds:
         for name in methods:
-            epochs = "0" if name == "untrained" else f"{budget / cost[name]:.2f}"
+            epochs = "0" if name == "untrained" else f"{epochs_of[name]:.2f}"
             out = f"runs/board/{setting}--{name.replace(' ', '-')}--s{seed}"
             rows.append([*options, *METHODS[name], *rest, "--epochs", epochs, "--seed", str(seed), "--out", out])
     return rows
+
+
+def planned(cells: list[list[str]], rate: float, parallel: int) -> str:
+    """What each cell computes, and how long that takes where ``parallel`` cells share ``rate`` TFLOP/s."""
+    lines, total = [], 0.0
+    for cell in cells:
+        config = configure(cell)
+        data = load_data(config).train
+        steps = round(config.epochs * (len(data) // config.batch_size))
+        work = estimate.Work(config.backbone, data.shape[-1], 0, estimate.PASSES)
+        each = work.teraflop(config.view, config.batch_size)
+        minutes, total = steps * each / (rate / parallel) / 60, total + steps * each
+        lines.append([Path(config.out).name, str(steps), f"{each:.3g}", f"{steps * each:.3g}", f"{minutes:.3g}"])
+    header = ["cell", "steps", "TFLOP a step", "TFLOP", f"minutes at {rate:g} / {parallel} TFLOP/s"]
+    return f"{markdown(header, lines)}\n\nAll of it: {total / rate / 60:.3g} minutes at {rate:g} TFLOP/s."
 
 
 def kept(result: dict[str, Any]) -> dict[str, Any]:

@@ -46,13 +46,10 @@ suppress_warnings = ["config.cache"]  # functions among the settings of the gall
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|kornia|numpy|os|pathlib|pytorch_lightning|torch|torchvision)\..*"),
-    ("py:class", r"Dataset|Path|Tensor"),  # the same, in the fields of named tuples
+    ("py:class", r"Dataset|Path|Tensor|Network|Linear|Clip|Loss"),  # in the fields of named tuples, and type aliases
     # What is inside, where a signature or a base names it.
-    (
-        "py:class",
-        r"Found|Split|idaa_transforms\..*\.(Codec|Files|Found|HoldsAttack|Named|Objective|Options|OptionsButP|Part)",
-    ),
-    ("py:class", r"idaa_transforms\..*\.(AdversarialTransform|Bindable|Shards|Shield|Split|_RandomAttack)"),
+    ("py:class", r"(.*\.)?(Bindable|Codec|HoldsAttack|Objective|Split|_RandomAttack|_RandomTransform)"),
+    ("py:class", r".*\.AdversarialTransform"),
 ]
 
 html_theme = "furo"

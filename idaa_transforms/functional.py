@@ -76,22 +76,15 @@ class Split(NamedTuple):
 class Views:
     """What :func:`idaa` found; tensors are detached and have the batch first.
 
-    Attributes:
-        views: x' = R + U(D(z + unit * delta)), like x.
-        delta: the step in the latent, ||delta||_p <= eps.
-        latent: z = E(x).
-        reconstruction, residual: G and R = x - G, at the size of x.
-        gradient: of the loss, with respect to the first view that it saw.
-        loss: of that view, as the closure returned it; None where a gradient was given.
-        finite: (B,), False where no finite direction was found, and the row of views is x.
+    Beside its fields it has ``latent`` z = E(x), ``reconstruction`` G and ``residual`` R = x - G, at the size of x.
     """
 
-    views: Tensor
-    delta: Tensor
+    views: Tensor  # x' = R + U(D(z + unit * delta)), like x
+    delta: Tensor  # the step in the latent, ||delta||_p <= eps
     split: Split
-    gradient: Tensor
-    loss: Tensor | None
-    finite: Tensor
+    gradient: Tensor  # of the loss, with respect to the first view that it saw
+    loss: Tensor | None  # of that view, as the closure returned it; None where a gradient was given
+    finite: Tensor  # (B,), False where no finite direction was found, and the row of views is x
 
     @property
     def latent(self) -> Tensor:

@@ -2,7 +2,7 @@
 Calibrate on your own pictures
 ==============================
 
-How far may eps go before your pictures no longer show the same thing? A judge says it: a network that is not attacked.
+How far may eps go before your pictures no longer show the same thing? Ask a reference model, which is not attacked.
 """
 
 # %%
@@ -42,11 +42,11 @@ aug = IDAATransform.from_pretrained("cifar10-vae-small")
 print(f"eps of these weights: {aug.eps:g}")
 
 # %%
-# The network to attack, and the judge
-# ------------------------------------
+# The network to attack, and the reference model
+# ----------------------------------------------
 #
-# Take networks that know your pictures: the one that you train, and for the judge another, say one of timm's
-# (``judge="resnet18"``, which downloads it). So that this page runs anywhere, both are small here and trained in
+# Take networks that know your pictures: the one that you train, and another as the reference model, say one of timm's
+# (``reference="resnet18"``, which downloads it). So that this page runs anywhere, both are small here and trained in
 # seconds, from different seeds.
 
 random = nn.Sequential(
@@ -67,20 +67,19 @@ def trained(seed, steps=60):
     return network.eval()
 
 
-model, judge = trained(0), trained(1)
+model, reference = trained(0), trained(1)
 
 # %%
 # Calibrate
 # ---------
 #
-# Every eps is one pass over the pictures. ``retrieved`` is the share of views whose nearest picture, by the judge's
-# features, is their own.
+# ``retrieval_at_1`` is the share of views whose nearest picture, by the features of the reference model, is their own.
 
 result = calibrate(
     aug,
     [x],
     lambda batch: objectives.simclr(model, model(batch.flip(3)), temperature=0.2),
-    IdentityMeter(judge, name="the second network"),
+    IdentityMeter(reference, name="the second network"),
     keep=0.95,
     values=[0.1, 0.2, 0.5, 1.0, 1.5, 2.0],
 )
@@ -91,9 +90,9 @@ print(result)
 
 figure, axis = plt.subplots(figsize=(6, 3))
 figure.suptitle("Hardness and identity as eps grows")
-axis.plot([row["eps"] for row in result.curve], [row["retrieved"] for row in result.curve], "o-", label="found again")
+axis.plot([row["eps"] for row in result.curve], [row["retrieval_at_1"] for row in result.curve], "o-")
 axis.axhline(result.keep, linewidth=0.8, linestyle=":")
-axis.set(xlabel="eps", ylabel="share found again", ylim=(0, 1.05))
+axis.set(xlabel="eps", ylabel="share still matched", ylim=(0, 1.05))
 other = axis.twinx()
 other.plot([row["eps"] for row in result.curve], [row["gain"] for row in result.curve], "s--", color="tab:orange")
 other.set_ylabel("rise of the loss", color="tab:orange")
@@ -112,5 +111,5 @@ except ValueError as error:
 
 # %%
 # With enough pictures, ``result.save(folder)`` makes the eps the default of the weights in a folder of your own;
-# ``idaa calibrate my-vae --data pictures --judge resnet18 --save`` does all of this in one command, and ``idaa
+# ``idaa calibrate my-vae --data pictures --reference resnet18 --save`` does all of this in one command, and ``idaa
 # inspect`` writes it as a page to look at.

@@ -105,7 +105,7 @@ class Calibration:
         Raises:
             ValueError: there is nothing to recommend, or the share is not known to within 0.03 (half its 95 %
                 interval): ``keep=0.95`` needs 215 images, 0.9 needs 388, and 1 needs 61; see
-                :func:`~idaa_transforms.measure.confidence.images_needed`.
+                ``idaa_transforms.measure.confidence.images_needed``.
         """
         if self.recommended is None:
             raise ValueError(f"nothing to save: {self}")

@@ -122,21 +122,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(options, tmp_path):
         run(options, tmp_path / "parts", "--lr", 0.5)
 
 
-def test_two_processes_do_what_one_does(options, tmp_path):
-    more = ["--norm", "frozen", "--optimiser", "sgd", "--lr", "0.01", "--iterations", "2"]
-    one = run(options, tmp_path / "one", *more)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words = ["-m", "examples.detection.train", *options, *more, "--out", str(tmp_path / "two")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*torchrun, *words], check=True, capture_output=True, env=environment)
-    two = json.loads((tmp_path / "two" / "result.json").read_text())
-    assert (one["processes"], two["processes"]) == (1, 2)
-    assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-4)
-    assert two["log"][0]["loss"] == pytest.approx(one["log"][0]["loss"], rel=1e-4)
-    for key, value in checkpoint(tmp_path / "one")["model"].items():
-        torch.testing.assert_close(checkpoint(tmp_path / "two")["model"][key], value, rtol=1e-3, atol=1e-4)
-
-
 def test_it_learns_to_find_and_to_cut_out(options, tmp_path):
     """Four pictures by heart."""
     more = ["--width", "32", "--head", "64", "--iterations", 120, "--every", 60, "--batch-size", 4, "--pass-size", 4]

@@ -128,7 +128,7 @@ def test_calibrate_saves_into_a_folder(options, capsys):
     found = re.search(r"eps = ([\d.]+) keeps retrieval_at_1 of at least 1", out)
     again = IDAATransform.from_pretrained("./mine")
     assert again.eps == pytest.approx(float(found[1]), rel=1e-3)
-    assert (again.norm, again.scale, again.steps) == ("l2", "posterior", 2)
+    assert (again.norm, again.eps_unit, again.steps) == ("l2", "posterior", 2)
     rows = [line.split() for line in out.splitlines() if re.match(r" +[\d.]+ ", line)]
     kept = [float(row[2]) for row in rows]
     assert max(kept) == 1

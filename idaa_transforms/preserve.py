@@ -148,8 +148,9 @@ def _parts(name: str, thing: Any) -> Iterator[tuple[str, Any]]:
         yield from ((name, value) for value in (thing.func, *thing.args, *thing.keywords.values()))
     elif isinstance(thing, dict | list | tuple | set | frozenset | deque):
         values = list(thing.values()) if isinstance(thing, dict) else list(thing)
-        if len(values) > 1000:  # a table or a data set: of its entries only tensors and modules count
-            values = [v for v in values if isinstance(v, nn.Module)] if _holds(values, nn.Module) else []
+        if len(values) > 1000:  # a table or a data set: of its entries only modules count
+            kinds = {kind for kind in set(map(type, values)) if issubclass(kind, nn.Module)}
+            values = [value for value in values if type(value) in kinds] if kinds else []
         yield from ((name, value) for value in values)
     else:
         yield from getattr(thing, "__dict__", {}).items()
@@ -174,10 +175,6 @@ def _is_plain(value: Any) -> bool:
     """Whether it is a number or the like, or a tuple of these."""
     kind = type(value)
     return kind in _ATOMS or (kind is tuple and set(map(type, value)) <= _ATOMS)
-
-
-def _holds(values: list[Any], kind: type) -> bool:
-    return any(issubclass(found, kind) for found in set(map(type, values)))
 
 
 def _on_copies(module: nn.Module, attributes: list[str], copies: dict[int, Tensor]) -> dict[str, Any]:

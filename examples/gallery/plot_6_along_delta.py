@@ -8,9 +8,9 @@ the detail stays where it was.
 
 import base64
 import io
+from types import SimpleNamespace
 
 import torch
-from IPython.display import HTML
 from network import loss_of, show
 from torchvision.transforms.v2.functional import resize, to_pil_image
 from torchvision.utils import make_grid
@@ -51,7 +51,8 @@ there = [to_pil_image(resize(grid, [136, 796], 0)) for grid in grids]
 file = io.BytesIO()
 frames = there + there[-2:0:-1]
 there[0].save(file, "WebP", save_all=True, append_images=frames[1:], duration=70, loop=3, quality=80)
-HTML(
+picture = (
     '<img alt="Six images that bend along delta and come back" style="max-width: 100%" loading="lazy" '
     f'src="data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}">'
 )
+SimpleNamespace(_repr_html_=lambda: picture)  # what a page or a notebook shows

@@ -87,7 +87,7 @@ SCALES: dict[str, dict[str, Any]] = {
         "data": "sample",
         "weights": "cifar10-vae-small",
         "backbone": "wrn-10-1",
-        "backbone_options": {"channels": 4},
+        "backbone_options": {"channels": 8},
         "labels": 20,
         "tau": 0.11,
         "mu": 2,

@@ -84,15 +84,16 @@ def train(config: Config) -> dict[str, Any]:
     if config.batch_size % world:
         raise ValueError(f"--batch-size {config.batch_size} is no multiple of the {world} processes")
     data, folder = load_data(config), Path(config.out)
-    with own_folder(folder, lock=rank == 0):
-        labelled = own_split(config, data.train_labels)
-        torch.manual_seed(config.seed)
-        model = Model(config, int(data.train_labels.max()) + 1, data.train.shape[-1]).to(config.device)
-        average = Average(model, config.ema)
-        optimiser = torch.optim.SGD(
-            decaying(model), config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
-        )
-        done = _epochs(config, data, labelled, model, average, optimiser, rank, world)
+    if rank == 0:
+        own_folder(folder)
+    labelled = own_split(config, data.train_labels)
+    torch.manual_seed(config.seed)
+    model = Model(config, int(data.train_labels.max()) + 1, data.train.shape[-1]).to(config.device)
+    average = Average(model, config.ema)
+    optimiser = torch.optim.SGD(
+        decaying(model), config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay
+    )
+    done = _epochs(config, data, labelled, model, average, optimiser, rank, world)
     if not done or rank:
         return {}
     spent, attacked = done

@@ -82,7 +82,9 @@ def train_stream(config: Config) -> dict[str, Any]:
         model.backbone.compile()
     folder, position = Path(config.out), Position(learning.fingerprint())
     state = {"model": model, "optimiser": optimiser, "position": position}
-    with own_folder(folder, lock=rank == 0), explained(folder / "checkpoint.pt"):
+    if rank == 0:
+        own_folder(folder)
+    with explained(folder / "checkpoint.pt"):
         aside = (*PLACE, "data")  # a folder may move: its fingerprint counts
         _, spent = resume(folder / "checkpoint.pt", config, state, aside)
         same_everywhere(position.step)

@@ -151,17 +151,15 @@ def _how_to_go_on(folder: Path) -> str:
 def eval_vae(args: argparse.Namespace) -> None:
     """Measure weights by name, folder or repository on test images, or signals, in the size that they take."""
     from .. import hub
-    from ..training.evaluation import evaluate_vae, theorem_terms
+    from ..training.evaluation import evaluate_vae
 
     device = check_device(args.device)
     autoencoder, _ = hub.load(args.weights, **where(args))
     size = getattr(autoencoder, "image_size", None) or ()
     images = _signals_for(autoencoder, args) if len(size) == 1 else images_for(autoencoder, args, only="test")
     autoencoder.to(device)
-    if hasattr(autoencoder, "objective"):
-        show(evaluate_vae(autoencoder, images) | theorem_terms(autoencoder, images))
-    else:  # not a VAE of the paper's, and mostly a big one
-        show(evaluate_vae(autoencoder, images, batch_size=8))
+    ours = hasattr(autoencoder, "objective")  # others are mostly big
+    show(evaluate_vae(autoencoder, images, batch_size=500 if ours else 8))
 
 
 def _signals_for(autoencoder: Any, args: argparse.Namespace) -> Any:

@@ -14,7 +14,7 @@ from .._util.provenance import provenance
 from ..autoencoders import ConvVAE
 from ..autoencoders.conv import authors_beta
 from ..hub.folder import CONFIG
-from .evaluation import evaluate_vae, save_samples, theorem_terms
+from .evaluation import evaluate_vae, save_samples
 from .images import Images
 from .vae import Recipe
 
@@ -74,13 +74,6 @@ The shares need not add up to 1: G and R are not orthogonal.
 | versions | {versions} |
 | date | {date} |
 
-## Theorem 3.5
-
-For a small enough eps, I(x'; y) >= I(x; y) - (L_VAE + I(z; x)) / beta. On the test images L_VAE, with z drawn from
-q(z|x), is {distortion:.0f} + {beta:g} x {kl:.0f} = {objective:.0f} nats, the KL bounds I(z; x) from above, and what is
-subtracted is no more than {subtracted:.0f} nats. Where that is more than there is to know ({identity:.1f} nats tell all
-the test images apart), the bound says nothing: that identity is kept is then a measurement, not a theorem.
-
 ## Limits
 
 The views are as good as this VAE knows the images, and it was trained on the data above only. How much identity a step
@@ -127,7 +120,7 @@ def publish(
     if not (folder / CONFIG).is_file():
         hub.save(vae, folder, settings or {"eps": 0.1}, STORED)
     stored, _ = hub.load(folder)
-    measured = evaluate_vae(stored, images.test) | theorem_terms(stored, images.test)
+    measured = evaluate_vae(stored, images.test)
     pictures = len(vae.image_size) == 2
     if pictures:
         save_samples(stored, images.test, folder / "samples.png")

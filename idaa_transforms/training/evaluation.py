@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -91,43 +90,3 @@ def evaluate_vae(autoencoder: Any, images: Tensor, batch_size: int = 500) -> dic
         spread = torch.cat(means).var(0, correction=min(1, len(images) - 1))
         found |= {"kl": kl / len(images), "active": int((spread > 0.01).sum())}
     return found
-
-
-@torch.no_grad()
-def theorem_terms(
-    vae: ConvVAE, images: Tensor, batch_size: int = 500, draws: int = 4, seed: int = 0
-) -> dict[str, float]:
-    """The terms of the paper's Theorem 3.5 on ``images``, uint8 (N, C, H, W), in nats an image.
-
-    For a small enough eps, I(x'; y) >= I(x; y) - (L_VAE + I(z; x)) / beta. Known here are
-
-    * ``distortion``: ``|x - D(z)|^2 / 2``, the mean over ``draws`` of z from q(z | x): -log p(x | z) of a Gaussian of
-      unit variance on normalised pixels, without its constant;
-    * ``kl``: ``KL(q(z | x) || N(0, I))``, an upper bound of I(z; x), and ``beta``, the KL's weight in training;
-    * ``objective``: L_VAE = distortion + beta * kl;
-    * ``subtracted``: (objective + kl) / beta, no smaller than what the theorem subtracts;
-    * ``identity``: log N, the most that a view can say about which of the N images it is.
-
-    Where ``subtracted`` is larger than what there is to know, such as ``identity``, the bound says nothing for these
-    weights: that identity is kept is then a measurement (:mod:`idaa_transforms.measure`), not a theorem.
-    """
-    was_training, device = vae.training, next(vae.parameters()).device
-    vae.eval()
-    totals = dict.fromkeys(("distortion", "kl"), 0.0)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for batch in images.split(batch_size):
-            x = normalised(vae, batch.to(device))
-            for _ in range(draws):
-                _, distortion, kl = vae.objective(x)
-                totals["distortion"] += distortion.item() * len(x) / draws / len(images)
-                totals["kl"] += kl.item() * len(x) / draws / len(images)
-    vae.train(was_training)
-    objective = totals["distortion"] + vae.beta * totals["kl"]
-    subtracted = (objective + totals["kl"]) / vae.beta if vae.beta else math.inf
-    return totals | {
-        "beta": vae.beta,
-        "objective": objective,
-        "subtracted": subtracted,
-        "identity": math.log(len(images)),
-    }

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import signal
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,6 @@ from torch import Tensor, distributed
 from .._util.files import forget_partial, write_whole
 
 CHECKPOINT = "checkpoint.pt"
-LOCK = ".lock"
 BEFORE_A_CHECKPOINT = ("log.csv", "progress.png", "tensorboard")
 """What a run may leave that is interrupted within its first epoch."""
 
@@ -80,49 +78,19 @@ def load_checkpoint(file: Path, device: torch.device | str = "cpu") -> dict[str,
     return state
 
 
-@contextmanager
-def own_folder(folder: Path, lock: bool = True) -> Iterator[None]:
-    """Make ``folder``, or see that it belongs to a run; keep other processes out of it meanwhile.
-
-    The system releases the lock when the process ends, however it ends. Without locks, as on Windows and some network
-    file systems, it does nothing.
+def own_folder(folder: Path) -> None:
+    """Make ``folder``, or see that it belongs to a run, and tidy up what a killed process has left.
 
     Raises:
-        ValueError: the folder holds something else, or another process trains there.
+        ValueError: the folder holds something else.
     """
-    _check_is_a_run(folder)
-    if not lock:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError) as error:
-                file.seek(0)
-                raise ValueError(
-                    f"another process ({file.read().strip() or 'of unknown number'}) is training in {folder}; wait "
-                    "until it ends, or use another folder"
-                ) from error
-            except OSError:  # a file system without locks
-                pass
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        forget_partial(folder)
-        yield
-
-
-def _check_is_a_run(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; say a folder for the run")
-    if not folder.exists() or (folder / CHECKPOINT).exists():
-        return
+    folder.mkdir(parents=True, exist_ok=True)
+    forget_partial(folder)
     names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
-    if foreign := [name for name in names if name not in BEFORE_A_CHECKPOINT]:
+    foreign = [name for name in names if name not in BEFORE_A_CHECKPOINT]
+    if foreign and CHECKPOINT not in names:
         more = ", ..." if len(foreign) > 3 else ""
         raise ValueError(
             f"{folder} is no run (it holds {', '.join(foreign[:3])}{more} and no {CHECKPOINT}), and nothing is "

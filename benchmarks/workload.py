@@ -109,6 +109,7 @@ class Workload:
         return {
             "E forward": no_grad(lambda: self.encode(self.x)),
             "D forward": no_grad(lambda: self.decode(self.z)),
+            "D forward, recorded": lambda: self.decode(latent),
             "D backward to z": lambda: torch.autograd.grad(image, latent, self.gradient, retain_graph=True),
         }
 

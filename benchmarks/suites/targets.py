@@ -35,8 +35,9 @@ def over(what: str, by: str) -> Callable[[Median], float]:
 
 
 def over_parts(what: str, *more: str) -> Callable[[Median], float]:
-    """A view over the sum of its bare parts: E forward, D forward twice and backward once, and ``more``."""
-    parts = ("E forward", "D forward", "D forward", "D backward to z", *more)
+    """A view over the sum of its bare parts: E forward, D forward twice, once for its gradient, D backward, and
+    ``more``."""
+    parts = ("E forward", "D forward", "D forward, recorded", "D backward to z", *more)
     return lambda median: median(what) / sum(map(median, parts))
 
 

@@ -168,7 +168,7 @@ def _add_training(new: argparse.ArgumentParser) -> None:
     new.add_argument("--epochs", type=_count, help="default: 300, the paper's; 20 with --from")
     batch = "over all processes (default: 128, or all images where there are fewer)"
     new.add_argument("--batch-size", type=_count, help=batch)
-    new.add_argument("--lr", type=_positive, help="falls linearly to 0 (default: 0.0005; 0.00002 with --from)")
+    new.add_argument("--lr", type=_positive, help="falls linearly to 0 (default: 0.0005; 0.0001 with --from)")
     new.add_argument("--stop-after", type=_count, metavar="EPOCH", help="end there; the same command goes on later")
     new.add_argument("--seed", type=_whole, default=0, help="default: %(default)s")
     bf16 = "bfloat16 autocast (default: where the device has it)"

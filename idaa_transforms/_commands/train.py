@@ -42,7 +42,7 @@ def train_vae(args: argparse.Namespace) -> None:
                 print(images)
             world = int(os.environ.get("WORLD_SIZE", 1))
             fits = max(1, min(128, len(images.train)) // world * world)
-            lr = args.lr or (5e-4 if start is None else 2e-5)
+            lr = args.lr or (5e-4 if start is None else 1e-4)
             epochs = args.epochs or (300 if start is None else 20)
             recipe = Recipe(epochs, args.batch_size or fits, lr, seed=args.seed, bf16=args.bf16, start=args.start or "")
             recipe = recipe.on(device)
@@ -73,8 +73,10 @@ def _conclude(measured: dict[str, float], before: float, args: argparse.Namespac
     print(f"{psnr}KL {measured['kl']:.0f} nats; see {args.out / picture}, and README.md beside it.")
     if share >= USABLE:
         print(loads_it(args.out))
-        if before > share:
+        if before > share + 0.001:
             print(f"{args.start} itself explains more of them, {before:.1%}: use that, or train for longer.")
+        elif args.start and share < before + 0.005:
+            print(f"{args.start} itself explains as much, {before:.1%}: these images needed no training.")
         return
     cures = f"more epochs, more {what}" + ("" if args.start or args.signals else " or --from natural-vae")
     print(f"That is less than {USABLE:.0%}: these weights are not usable yet. Train in another folder with {cures}.")

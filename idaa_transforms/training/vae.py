@@ -176,6 +176,9 @@ def _train(
     with tqdm(total=total, initial=done, unit="img", unit_scale=True, disable=rank > 0, leave=False) as bar:
         for epoch in epochs:
             vae.train()
+            if recipe.start:  # batch norm keeps the statistics of the weights: those of augmented batches spoil them
+                for norm in (m for m in vae.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)):
+                    norm.eval()
             seed = recipe.seed * 1_000_003 + epoch
             order = torch.Generator().manual_seed(seed)
             torch.manual_seed(seed * world + rank)

@@ -152,16 +152,6 @@ def natural(result: str = "natural") -> str:
     return f"{table(['autoencoder', 'parameters', 'a view of 32', *judges], lines)}\n\n{run_of(file)}"
 
 
-SWEEP = {
-    "mse": ("mean squared error", "{:.3f}"),
-    "psnr": ("PSNR, dB", "{:.1f}"),
-    "kl": ("KL, nats an image", "{:.0f}"),
-    "energy_g": ("energy in G", "{:.3f}"),
-    "energy_r": ("energy in R", "{:.3f}"),
-    "active": ("latents in use", "{:.0f}"),
-}
-
-
 # Identity and settings -----------------------------------------------------------------------------------------------
 
 

@@ -1,12 +1,15 @@
-"""The controls of examples/ssl, each against a few plain lines."""
+"""Views and controls of examples/ssl, each against a few plain lines, and what a step must not do on a GPU."""
 
+from contextlib import nullcontext
+
+import board
 import pytest
 import torch
 from config import configure
-from controls import random_step
 from network import Model
-from step import augmentations, backward, make_attack, random_views, see
+from step import augmentations, backward, make_attack, random_step, random_views, see, update
 from torch.nn import functional as F
+from train import make_optimiser
 
 from idaa_transforms.sample import cifar10_sample
 
@@ -28,27 +31,19 @@ def gradients(model):
     return found
 
 
-def test_a_random_step_is_as_long_as_the_adversarial_one(images):
-    config, model = model_of("--view", "latent")
-    attack = make_attack(config, model)
-    x = model.normalise(images)
-    with torch.no_grad():
-        z = attack.codec.encode(x)
-        torch.manual_seed(0)
-        signs = torch.where(torch.randn_like(z) > 0, 1.0, -1.0)
-        by_hand = x - attack.codec.decode(z, x.shape) + attack.codec.decode(z + 0.3 * signs, x.shape)
-    torch.manual_seed(0)
-    torch.testing.assert_close(random_step(attack, x, 0.3), by_hand)
-    found = attack.explain(x, grad=torch.randn_like(x), eps=0.3)
-    torch.testing.assert_close(found.delta.abs(), torch.full_like(z, 0.3))
-
-
 def test_a_matched_random_step_is_as_long_in_the_pixels(images):
     config, model = model_of("--view", "latent")
     attack, x = make_attack(config, model), model.normalise(images)
     like = attack(x, grad=torch.randn_like(x), eps=0.2)
     found = random_step(attack, x, 0.1, like)
     torch.testing.assert_close((found - x).flatten(1).norm(dim=1), (like - x).flatten(1).norm(dim=1))
+    with torch.no_grad():
+        torch.manual_seed(0)
+        z = attack.codec.encode(x)
+        moved = attack.codec.decode(z + 0.3 * torch.randn_like(z).sign(), x.shape)
+        by_hand = x - attack.codec.decode(z, x.shape) + moved
+    torch.manual_seed(0)
+    torch.testing.assert_close(random_step(attack, x, 0.3), by_hand)
     apart = F.cosine_similarity((found - x).flatten(1), (random_step(attack, x, 0.1) - x).flatten(1))
     assert (apart.abs() < 0.9).all()  # other signs each time
 
@@ -109,3 +104,40 @@ def test_a_signal_at_half_the_resolution_keeps_its_channels(images):
     model, x = Model(config, 64, ([0.0] * 6, [1.0] * 6)), torch.randn(8, 6, 64)
     by_hand = torch.stack([x[..., ::2], x[..., 1::2]]).mean(0)
     torch.testing.assert_close(see(model, x).features, model(by_hand).features)
+
+
+VIEWS = list(board.SETTINGS["cifar10-paper-resnet18"].epochs)
+
+
+def a_step(name, device, images):
+    """A step of a method of the paper's board, after one on the CPU: an attack reads values in its first call."""
+    config, model = model_of(*board.METHODS[name], "--temperature", ".5")
+    attack, augment = make_attack(config, model), augmentations(config, images.shape[1:])
+    update(model, attack, augment, make_optimiser(config, model), images, config.eps)
+    model = model.to(device)
+    if attack is not None:
+        attack.codec.to(torch.device(device), None)
+    optimiser, x = make_optimiser(config, model), images.to(device)
+    return lambda: update(model, attack, augment, optimiser, x, config.eps)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_step_reads_no_values(name, images, monkeypatch):
+    """On tensors that have none, so that `.item()`, a mask as an index or a loop over images fails, as it would make a
+    GPU wait."""
+    step = a_step(name, "meta", images)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which knows no such device
+    assert step().is_meta
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_step_does_not_wait_for_the_gpu(name, images):
+    step = a_step(name, "cuda", images)
+    step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -1,24 +1,19 @@
-"""The training runs of examples/ssl: every method learns with every view, on one process or two, killed or not."""
+"""The training runs of examples/ssl: every method learns with every view, on one process or two, interrupted or not."""
 
 import csv
-import math
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
+import datasets
 import evaluate
 import numpy as np
 import pytest
+import ranks
 import torch
 from config import configure
 from conftest import tiny_vae
 from methods import METHODS
 from network import Model
 from torch import distributed, nn
-from train import learning_rate, train
+from train import learning_rate, main, train
 
 from examples.shared.parallel import synchronise
 from examples.shared.views import VIEWS
@@ -26,9 +21,6 @@ from idaa_transforms import IDAATransform
 from idaa_transforms.sample import cifar10_sample
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "examples" / "ssl" / "train.py"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +31,7 @@ def options(tmp_path_factory):
     large, y = cifar10_sample((64, 64))
     quarters = torch.cat([large[:, :, i : i + 32, j : j + 32] for i in (0, 32) for j in (0, 32)])
     x = (quarters * 255).byte().permute(0, 2, 3, 1).numpy()
-    np.savez(folder / "toy.npz", x_train=x[:192], y_train=y.repeat(3), x_test=x[192:212], y_test=y[:20])
+    np.savez(folder / "toy.npz", x_train=x[:96], y_train=y.repeat(2)[:96], x_test=x[192:212], y_test=y[:20])
     data = ["--data", str(folder / "toy.npz"), "--weights", str(folder / "vae")]
     return ["--scale", "smoke", *data, "--crop", "0.25", "--jitter", "0.4", "0.4", "0.4", "0.1"]
 
@@ -57,16 +49,6 @@ def checkpoint(folder):
     return torch.load(folder / "checkpoint.pt", weights_only=True)
 
 
-def assert_same_state(one, two):
-    for key, value in one["model"].items():
-        assert torch.equal(value, two["model"][key]), key
-    for key, value in one["optimiser"]["state"].items():
-        assert torch.equal(value["exp_avg_sq"], two["optimiser"]["state"][key]["exp_avg_sq"])
-
-
-IMAGES = {"simsiam": 64}  # its wide heads learn fast and take their time
-
-
 @pytest.fixture(scope="module")
 def untrained(options, tmp_path_factory):
     """The loss of one epoch of the same views without learning."""
@@ -75,28 +57,22 @@ def untrained(options, tmp_path_factory):
     def loss(method, view):
         key = method, view if view in ("third", "same-crop") else "none"  # whose random views are others
         if key not in found:
-            more = ["--method", method, "--view", key[1], "--lr", 0, "--train-images", IMAGES.get(method, 192)]
+            more = ["--method", method, "--view", key[1], "--lr", 0]
             found[key] = run(options, tmp_path_factory.mktemp("untrained"), *more)["log"][0]["loss"]
         return found[key]
 
     return loss
 
 
-OF_MOCO = ("mochi", "synco", "adco", "infomin")  # random views are the same to them as to moco
-LEAST = {"mochi": 0.02, "synco": 0.02}  # what they learn makes their negatives harder
-
-
 @pytest.mark.parametrize(
-    ("method", "view"),
-    [(m, v) for m in METHODS for v in VIEWS if m not in OF_MOCO or v in ("none", "idaa", "idaa-grad")],
+    ("method", "view"), [*((m, "idaa") for m in METHODS), *(("simclr", v) for v in VIEWS if v != "idaa")]
 )
 def test_one_epoch_lowers_the_loss(method, view, options, untrained, tmp_path):
-    images = IMAGES.get(method, 192)
-    result = run(options, tmp_path, "--method", method, "--view", view, "--train-images", images)
+    result = run(options, tmp_path, "--method", method, "--view", view)
     (row,) = result["log"]
-    assert row["loss"] < untrained(method, view) - LEAST.get(method, 0.05)
+    assert row["loss"] < untrained(method, view) - 0.03
     assert (row["extra_loss"] == row["loss"]) == (view == "none")
-    attacked = images if view not in ("none", "third", "same-crop") else 0  # latent: for the length of the step
+    attacked = 96 if view not in ("none", "third", "same-crop") else 0  # latent: for the length of the step
     assert result["attack"].get("attacked", 0) == attacked
     assert result["config"]["method"] == method
     assert "out" not in result["config"]
@@ -105,7 +81,6 @@ def test_one_epoch_lowers_the_loss(method, view, options, untrained, tmp_path):
 @pytest.mark.parametrize(
     "more",
     [
-        ["--pair", "replace"],
         ["--pair", "replace", "--view", "clae", "--anchor", "other"],
         ["--no-dual-bn", "--anchor", "other", "--alpha", "0.5"],
         ["--eps-schedule", "ramp", "--bf16"],
@@ -118,17 +93,17 @@ def test_other_settings_learn(more, options, tmp_path):
     assert trained["eps"] == (0.006 if "clae" in more else 0.1)
 
 
-@pytest.mark.parametrize(
-    ("method", "view"),
-    [("moco", "idaa"), ("simclr", "idaa-grad"), ("simsiam", "third"), ("mochi", "clae"), ("adco", "idaa")],
-)
+@pytest.mark.parametrize(("method", "view"), [("moco", "idaa"), ("simclr", "idaa-grad")])
 def test_an_interrupted_run_ends_with_the_same_weights(method, view, options, tmp_path):
-    more = ["--method", method, "--view", view, "--epochs", 3, "--train-images", 64]
+    """Also where the last epoch is a part of one."""
+    more = ["--method", method, "--view", view, "--epochs", 2.5, "--train-images", 64]
     whole = run(options, tmp_path / "whole", *more)
+    assert checkpoint(tmp_path / "whole")["optimiser"]["state"][0].get("step", 10) == 4 + 4 + 2
     assert run(options, tmp_path / "parts", *more, "--stop-after", 1) == {}
     torch.manual_seed(99)  # a new process starts elsewhere
     parts = run(options, tmp_path / "parts", *more)
-    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts"))
+    one, two = (checkpoint(tmp_path / name) for name in ("whole", "parts"))
+    assert all(torch.equal(value, two["model"][key]) for key, value in one["model"].items())
     assert parts["metrics"] == whole["metrics"]
     assert evaluate.main(tmp_path / "parts") == whole["metrics"]
     assert [row["epoch"] for row in parts["log"]] == [1, 2, 3]
@@ -145,15 +120,6 @@ def test_a_run_on_a_gpu_learns(view, more, options, tmp_path):
     assert "no GPU" not in result["run"]["machine"]
 
 
-def test_the_last_epoch_may_be_a_part_of_one(options, tmp_path):
-    more = ["--view", "third", "--train-images", 64, "--epochs", 1.6, "--batch-size", 16]
-    whole = run(options, tmp_path / "whole", *more)
-    assert checkpoint(tmp_path / "whole")["optimiser"]["state"][0]["step"] == 4 + 2
-    assert whole["log"][-1]["lr"] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 1.25 / 1.6)) / 2)
-    assert run(options, tmp_path / "parts", *more, "--stop-after", 1) == {}
-    assert run(options, tmp_path / "parts", *more)["metrics"] == whole["metrics"]
-
-
 def test_a_run_without_epochs_measures_the_network_as_it_begins(options, tmp_path):
     found = run(options, tmp_path, "--view", "none", "--epochs", 0)
     assert found["log"] == []
@@ -166,59 +132,25 @@ def test_a_checkpoint_of_another_run_is_refused(options, tmp_path):
         run(options, tmp_path, "--view", "none", "--train-images", 16, "--lr", 0.1)
 
 
-def test_a_killed_run_loses_at_most_one_epoch(options, tmp_path):
-    more = [*options, "--train-images", "64", "--epochs", "12"]
-    command = [sys.executable, str(SCRIPT), *more, "--out", str(tmp_path / "killed")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment)
-    while not (tmp_path / "killed" / "checkpoint.pt").exists():
-        assert killed.poll() is None
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
-    done = checkpoint(tmp_path / "killed")["epoch"]
-    assert 1 <= done < 12
-    assert log(tmp_path / "killed")[-1]["epoch"] - done in (0, 1)  # the log is written just before the checkpoint
-    for name in ("killed", "whole"):
-        run(more, tmp_path / name)
-    assert_same_state(checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "killed"))
-    assert [row["epoch"] for row in log(tmp_path / "killed")] == list(range(1, 13))
-
-
-RUNS = [  # method, view, images, tolerance
-    ("moco", "none", 64, 1e-4),
-    ("infomin", "third", 64, 1e-4),
-    ("simclr", "idaa", 16, 1e-3),  # one step: a sign that rounding turns in a later attack is no error
-    ("simsiam", "idaa-grad", 16, 1e-3),
-]
-
-
-def test_two_processes_do_what_one_does(options, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "view", "images", "tolerance"),
+    [("moco", "third", 64, 1e-4), ("simsiam", "idaa-grad", 16, 1e-3)],  # one step: rounding may turn a later sign
+)
+def test_two_processes_do_what_one_does(method, view, images, tolerance, options, tmp_path):
     """The same global batch: same views, same losses, same gradients, up to the order of sums."""
-    worker = tmp_path / "worker.py"
-    worker.write_text(
-        "import sys\nfrom config import configure\nfrom train import train\n"
-        f"for method, view, images, _ in {RUNS!r}:\n"
-        "    chosen = ['--method', method, '--view', view, '--train-images', str(images), '--out', method]\n"
-        "    train(configure([*sys.argv[1:], *chosen]))\n"
-    )
-    more = [*options, "--optimiser", "sgd", "--lr", "0.01"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(worker)]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{SCRIPT.parent}", "OMP_NUM_THREADS": "1"}
-    subprocess.run([*torchrun, *more], check=True, capture_output=True, cwd=tmp_path, env=environment)
-    for method, view, images, tolerance in RUNS:
-        chosen = [*more, "--method", method, "--view", view, "--train-images", str(images)]
-        run(chosen, tmp_path / "one" / method)
-        for a, b in zip(log(tmp_path / "one" / method), log(tmp_path / method), strict=True):
-            for name in ("loss", "extra_loss"):
-                assert b[name] == pytest.approx(a[name], rel=tolerance, abs=tolerance)
-        torch.manual_seed(0)
-        before = Model(configure(chosen), 32).state_dict()
-        one, two = (checkpoint(folder / method)["model"] for folder in (tmp_path / "one", tmp_path))
-        moved, apart = (
-            torch.cat([(one[k] - other[k]).flatten().float() for k in one]).norm() for other in (before, two)
-        )
-        assert apart < 10 * tolerance * moved, (method, apart, moved)
+    more = [*options, "--optimiser", "sgd", "--lr", "0.01", "--method", method, "--view", view]
+    more += ["--train-images", str(images)]
+    two = ranks.start(2, tmp_path / "said", [*more, "--out", tmp_path / "two"])
+    run(more, tmp_path / "one")
+    assert [status for status, _ in ranks.ended(two, tmp_path / "said")] == [0, 0]
+    for a, b in zip(log(tmp_path / "one"), log(tmp_path / "two"), strict=True):
+        for name in ("loss", "extra_loss"):
+            assert b[name] == pytest.approx(a[name], rel=tolerance, abs=tolerance)
+    torch.manual_seed(0)
+    before = Model(configure(more), 32).state_dict()
+    one, two = (checkpoint(tmp_path / name)["model"] for name in ("one", "two"))
+    moved, apart = (torch.cat([(one[k] - other[k]).flatten().float() for k in one]).norm() for other in (before, two))
+    assert apart < 10 * tolerance * moved
 
 
 def test_synced_batch_norm_of_one_process_is_torchs(tmp_path):
@@ -258,14 +190,12 @@ def test_learning_rates_of_the_paper():
     assert [learning_rate(plain, e) / 0.03 for e in (0, 119, 120, 160, 200)] == pytest.approx([1, 1, 0.1, 0.05, 0.01])
 
 
-def test_a_fresh_clone_without_a_network_is_told_what_to_do(tmp_path):
+def test_a_fresh_clone_without_a_network_is_told_what_to_do(tmp_path, monkeypatch):
     """No data/cifar10.npz: CIFAR-10 of the Hub is what is looked for."""
-    command = [sys.executable, str(SCRIPT), "--scale", "small", "--out", "run"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    told = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert told.returncode == 1
-    assert told.stderr.startswith("train.py: 'uoft-cs/cifar10' is no file or folder, and no data set of the Hub")
-    assert len(told.stderr.splitlines()) == 1
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(SystemExit, match=r"train.py: 'uoft-cs/cifar10' is no file or folder, and no data set.*[^\n]$"):
+        main(["--scale", "small", "--out", "run"])
 
 
 def test_what_cannot_be_combined(capsys):

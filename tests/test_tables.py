@@ -4,14 +4,10 @@ import json
 import shutil
 
 import pytest
-import report
-import sensitivity_report
 import torch
 from config import configure
 from network import Model
 from step import backward, make_attack
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from benchmarks import bench, estimate, identity_report, tables
 from examples.detection import report as detection_report
@@ -57,8 +53,6 @@ def copy_of(folder, tmp_path):
 
 PAGES = {
     "speed": bench,
-    "ssl": report,
-    "sensitivity": sensitivity_report,
     "detection": detection_report,
     "semi": semi_report,
     "transfer": transfer_report,
@@ -89,18 +83,6 @@ def test_estimates_count_what_networks_are_known_to_cost():
     assert one == pytest.approx(300 * 50_000 * 6 * 2 * 0.5554e9 / 40e12 / 3600, rel=0.01)
 
 
-class Counted(TorchDispatchMode):
-    """Operations within, of backward passes too."""
-
-    flops = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if func._overloadpacket in flop_registry:
-            self.flops += flop_registry[func._overloadpacket](*args, **(kwargs or {}), out_val=out)
-        return out
-
-
 @pytest.mark.parametrize("view", ["none", "third", "idaa", "idaa-grad"])
 def test_a_step_computes_what_is_counted(view):
     """The passes of the table, against the operations of a step of examples/ssl with the backbone of the estimate."""
@@ -109,6 +91,6 @@ def test_a_step_computes_what_is_counted(view):
     model = Model(config, 32)
     attack = make_attack(config, model) if view.startswith("idaa") else None
     x1, x2, *more = (model.normalise(torch.rand(2, 3, 32, 32)) for _ in range(3 if view == "third" else 2))
-    with Counted() as counted:
+    with estimate.Counted() as counted:
         backward(model, attack, x1, x2, more, 0.1)
     assert counted.flops / 1e12 == pytest.approx(estimate.SSL.teraflop(view, 2), rel=0.02)

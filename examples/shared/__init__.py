@@ -6,6 +6,7 @@ grid.py       run every cell of a table in a process of its own, skip what is do
 table.py      mean ± deviation, runs by their settings, Markdown, where numbers come from
 views.py      the views of ssl by name, and the VAE for a data set
 images.py     labelled images in memory
+packed.py     the same from a small file, as one JPEG
 wide_resnet.py  of FixMatch, a page
 backbones.py  build a network, or load it from a checkpoint of ssl or semi, with plain batch norms
 parallel.py   many processes that do what one would

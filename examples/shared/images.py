@@ -10,6 +10,9 @@ from torch import Tensor
 from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.training.images import Images, load_images, load_signals
 
+from .packed import is_packed
+from .packed import read as read_packed
+
 HUB = {"cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 """Short names of data sets of the Hub."""
 
@@ -27,8 +30,8 @@ def labelled_images(
     """Images, uint8 (N, C, H, W), or signals, float32 (N, C, L), and labels (N,), on ``device``.
 
     Args:
-        data: NAME of a file <root>/NAME.npz, any .npz, a folder with a folder for each class, a data set of the Hub,
-            or "sample": 64 images of the package.
+        data: NAME of a file <root>/NAME.npz, any .npz, also a packed one (:mod:`.packed`), a folder with a folder for
+            each class, a data set of the Hub, or "sample": 64 images of the package.
         root: see above.
         size: height and width; 0 for what they are.
         device: where they go.
@@ -47,7 +50,10 @@ def labelled_images(
     else:
         file = Path(root) / f"{data}.npz"
         source = str(file) if file.exists() else HUB.get(data, data)
-        images = load_signals(source) if signals else load_images(source, size or None, channels=channels)
+        if is_packed(Path(source)):
+            images = read_packed(Path(source))
+        else:
+            images = load_signals(source) if signals else load_images(source, size or None, channels=channels)
     parts = images.train, images.train_labels, images.test, images.test_labels
     if not all(isinstance(part, Tensor) for part in parts) or (images.train_labels < 0).any():
         raise ValueError(

@@ -54,13 +54,13 @@ def decaying(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def save(checkpoint: Path, config: Any, state: dict[str, Any], epoch: int, spent: Times) -> None:
-    """Write the state after ``epoch`` epochs, which took the time ``spent``."""
+    """Write the state after ``epoch`` epochs, or steps, which took the time ``spent``."""
     parts = {name: part.state_dict() for name, part in state.items()}
     save_whole(parts | {"config": asdict(config), "epoch": epoch, "spent": spent}, checkpoint)
 
 
 def resume(checkpoint: Path, config: Any, state: dict[str, Any], place: Iterable[str]) -> tuple[int, Times]:
-    """Load ``state`` from a checkpoint, if there is one; returns the epochs done, and the time they took.
+    """Load ``state`` from a checkpoint, if there is one; returns the epochs or steps done, and the time they took.
 
     Args:
         checkpoint: what :func:`save` wrote.

@@ -15,7 +15,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from config import Config, configure
@@ -24,34 +24,38 @@ from train import load_data, make_model, make_optimiser
 
 from benchmarks import estimate
 from examples.shared.table import markdown, seconds
+from idaa_transforms._util.files import write_whole
 from idaa_transforms._util.provenance import provenance
 
 SMALL = ["--scale", "small", "--weights", "cifar10-vae-small", "--no-bf16"]
 WEAK = ["--crop", ".4", "--jitter", ".4", ".4", ".4", ".1"]  # half the paper's jitter
-# A setting: data and random augmentation, and the budget in epochs of plain training.
-SETTINGS: dict[str, tuple[list[str], float]] = {
-    "cifar10-paper-resnet18": (["--scale", "paper", "--weights", "cifar10-vae"], 48),  # the paper's own row, on a GPU
-    "cifar10-weak": ([*SMALL, *WEAK], 6),
-    "cifar10-paper": (SMALL, 6),
-    "cifar100-weak": ([*SMALL, *WEAK, "--data", "cifar100"], 6),
-    "cifar100-paper": ([*SMALL, "--data", "cifar100"], 6),
-    "tiny-imagenet-weak": ([*SMALL, *WEAK, "--data", "tiny-imagenet"], 6),
-    "cifar10-weak-long": ([*SMALL, *WEAK], 24),
-    "smoke": (["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
-}
-# Epochs by the passes that were counted, not by measured costs: 88 epochs of `none` compute what 48 of `idaa` do.
-COUNTED = {
-    "cifar10-paper-resnet18": {"none": 48, "third": 48, "latent .1": 48, "third view .1": 48, "none as long": 88},
-}
-TITLES = {
-    "cifar10-paper-resnet18": "CIFAR-10, the paper's SimCLR",
-    "cifar10-weak": "CIFAR-10, weak augmentation",
-    "cifar10-paper": "CIFAR-10, the paper's augmentation",
-    "cifar100-weak": "CIFAR-100, weak augmentation",
-    "cifar100-paper": "CIFAR-100, the paper's augmentation",
-    "tiny-imagenet-weak": "Tiny ImageNet (50 classes), weak augmentation",
-    "cifar10-weak-long": "CIFAR-10, weak augmentation, four times as long",
-    "smoke": "smoke test",
+
+
+class Setting(NamedTuple):
+    """Data and random augmentation, as options of train.py, and the budget in epochs of plain training."""
+
+    title: str
+    options: list[str]
+    budget: float
+    epochs: dict[str, float] | None = None  # of the methods that it has, where they do not follow from measured costs
+
+
+SETTINGS = {
+    "cifar10-paper-resnet18": Setting(  # on a GPU; 88 epochs of `none` compute what 48 of IDAA do
+        "CIFAR-10, the paper's SimCLR",
+        ["--scale", "paper", "--weights", "cifar10-vae"],
+        48,
+        {"none": 48, "third": 48, "latent .1": 48, "third view .1": 48, "none as long": 88},
+    ),
+    "cifar10-weak": Setting("CIFAR-10, weak augmentation", [*SMALL, *WEAK], 6),
+    "cifar10-paper": Setting("CIFAR-10, the paper's augmentation", SMALL, 6),
+    "cifar100-weak": Setting("CIFAR-100, weak augmentation", [*SMALL, *WEAK, "--data", "cifar100"], 6),
+    "cifar100-paper": Setting("CIFAR-100, the paper's augmentation", [*SMALL, "--data", "cifar100"], 6),
+    "tiny-imagenet-weak": Setting(
+        "Tiny ImageNet (50 classes), weak augmentation", [*SMALL, *WEAK, "--data", "tiny-imagenet"], 6
+    ),
+    "cifar10-weak-long": Setting("CIFAR-10, weak augmentation, four times as long", [*SMALL, *WEAK], 24),
+    "smoke": Setting("smoke test", ["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
 }
 GRAD = ["--view", "idaa-grad"]
 BOTH = [*GRAD, "--pair", "both", "--no-dual-bn", "--coarse"]
@@ -140,7 +144,7 @@ def stepper(config: Config, x: torch.Tensor) -> Callable[[], Any]:
 def costs(setting: str, methods: list[str], repeats: int = 9) -> dict[str, float]:
     """Seconds of a step of each method: medians, all methods in each round, in random order; the processor's time where
     there is no GPU, since other work may share it."""
-    configs = {name: configure([*SETTINGS[setting][0], *METHODS[name], "--no-matched"]) for name in methods}
+    configs = {name: configure([*SETTINGS[setting].options, *METHODS[name], "--no-matched"]) for name in methods}
     first = configs[methods[0]]
     if first.threads:
         torch.set_num_threads(first.threads)
@@ -176,37 +180,54 @@ def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, flo
         plain = took[names[0]]
         known["measured"].append(provenance() | {"load": os.getloadavg()[0], "seconds of none": plain})
         known["costs"] |= {kind(name): round(took[name] / plain, 3) for name in names}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(known, indent=1) + "\n")
+        write_whole(file, json.dumps(known, indent=1) + "\n")
     return {name: known["costs"][kind(name)] for name in methods}
 
 
-def cells(setting: str, methods: list[str], seeds: list[int], rest: list[str], folder: Path) -> list[list[str]]:
+def epochs_of(setting: str, methods: list[str], rest: list[str], folder: Path) -> dict[str, float]:
+    """For how many epochs each of ``methods`` is trained."""
+    _, _, budget, epochs = SETTINGS[setting]
+    if epochs:
+        return {name: epochs.get(name, budget) / (24 if "smoke" in rest else 1) for name in methods}
+    return {name: budget / cost for name, cost in known_costs(setting, methods, folder).items()}
+
+
+def cells(setting: str, epochs: dict[str, float], seeds: list[int], rest: list[str]) -> list[list[str]]:
     """Arguments of train.py for each method in a setting, and the ``rest`` of all, one whole seed before the next."""
-    options, budget = SETTINGS[setting]
-    if setting in COUNTED:
-        less = 24 if "smoke" in rest else 1
-        epochs_of = {name: COUNTED[setting].get(name, budget) / less for name in methods}
-    else:
-        epochs_of = {name: budget / cost for name, cost in known_costs(setting, methods, folder).items()}
     rows = []
     for seed in seeds:
-        for name in methods:
-            epochs = "0" if name == "untrained" else f"{epochs_of[name]:.2f}"
+        for name, many in epochs.items():
+            said = "0" if name == "untrained" else f"{many:.2f}"
             out = f"runs/board/{setting}--{name.replace(' ', '-')}--s{seed}"
-            rows.append([*options, *METHODS[name], *rest, "--epochs", epochs, "--seed", str(seed), "--out", out])
+            options = [*SETTINGS[setting].options, *METHODS[name], *rest]
+            rows.append([*options, "--epochs", said, "--seed", str(seed), "--out", out])
     return rows
 
 
-def planned(cells: list[list[str]], rate: float, parallel: int) -> str:
-    """What each cell computes, and how long that takes where ``parallel`` cells share ``rate`` TFLOP/s."""
+def counted(setting: str, methods: list[str], rest: list[str]) -> tuple[dict[str, float], int]:
+    """Operations of a step of each method, in 1e12, counted in a step on four images, and how many images there are."""
+    configs = {name: configure([*SETTINGS[setting].options, *METHODS[name], *rest]) for name in methods}
+    images = load_data(configs[methods[0]]).train
+    work: dict[str, float] = {}
+    for name, config in configs.items():
+        if kind(name) not in work:
+            with estimate.Counted() as done:
+                stepper(config, images[:4])()
+            work[kind(name)] = done.flops * config.batch_size / 4 / 1e12
+    return {name: work[kind(name)] for name in methods}, len(images)
+
+
+def planned(setting: str, methods: list[str], seeds: list[int], rest: list[str], rate: float, parallel: int) -> str:
+    """What each cell computes, and how long that takes where ``parallel`` cells share ``rate`` TFLOP/s. Epochs that
+    follow from costs follow here from what is counted."""
+    work, many = counted(setting, ["none", *methods], rest)
+    _, _, budget, epochs = SETTINGS[setting]
+    epochs = epochs or {name: budget * work["none"] / work[name] for name in methods}
     lines, total = [], 0.0
-    for cell in cells:
-        config = configure(cell)
-        data = load_data(config).train
-        steps = round(config.epochs * (len(data) // config.batch_size))
-        work = estimate.Work(config.backbone, data.shape[-1], 0, estimate.PASSES)
-        each = work.teraflop(config.view, config.batch_size)
+    grid = cells(setting, {name: epochs.get(name, budget) for name in methods}, seeds, rest)
+    for name, config in zip(methods * len(seeds), map(configure, grid), strict=True):
+        each = work[name]
+        steps = round(config.epochs * (many // config.batch_size))
         minutes, total = steps * each / (rate / parallel) / 60, total + steps * each
         lines.append([Path(config.out).name, str(steps), f"{each:.3g}", f"{steps * each:.3g}", f"{minutes:.3g}"])
     header = ["cell", "steps", "TFLOP a step", "TFLOP", f"minutes at {rate:g} / {parallel} TFLOP/s"]
@@ -214,12 +235,13 @@ def planned(cells: list[list[str]], rate: float, parallel: int) -> str:
 
 
 def kept(result: dict[str, Any]) -> dict[str, Any]:
-    """What a result of the board keeps; its command says all settings."""
+    """What a result of the board keeps; its command says all settings, and ``images`` whether they were compressed."""
     last = result["log"][-1] if result["log"] else {}
     losses = {name: round(last[name], 3) for name in ("loss", "extra_loss") if name in last}
     metrics = {name: round(value, 4) for name, value in result["metrics"].items()}
     return {
         "run": result["run"],
+        "images": result["images"],
         "epochs": result["config"]["epochs"],
         "seconds": round(seconds(result)),
         **losses,

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from board import METHODS, SETTINGS, SHORT, TITLES, in_words, kind
+from board import METHODS, SETTINGS, SHORT, in_words, kind
 
 from examples.shared.table import markdown, spread, students_t
 
@@ -28,9 +28,9 @@ def read(results: Path, setting: str, deciding: bool) -> Runs:
     """The runs of one setting, on the seeds that decide or on those that explore."""
     runs: Runs = {}
     for file in results.glob(f"{setting}--*--s*.json"):
-        _, method, seed = file.stem.split("--")
-        if (int(seed[1:]) in DECIDING) == deciding and method in NAMES:
-            runs.setdefault(NAMES[method], {})[int(seed[1:])] = json.loads(file.read_text())
+        method, _, seed = file.stem.removeprefix(f"{setting}--").rpartition("--s")  # a method's name may have a --
+        if (int(seed) in DECIDING) == deciding and method in NAMES:
+            runs.setdefault(NAMES[method], {})[int(seed)] = json.loads(file.read_text())
     return {name: runs[name] for name in METHODS if name in runs}
 
 
@@ -84,7 +84,7 @@ def short(settings: dict[str, Runs]) -> str:
         if all(name in runs for runs in shown.values()):
             cells = [accuracy(runs, name, measure) for runs in shown.values() for measure in MEASURES]
             lines.append([text, *cells])
-    names = [f"{TITLES[setting].partition(', ')[2]}: {name}" for setting in shown for name in MEASURES.values()]
+    names = [f"{SETTINGS[setting].title.partition(', ')[2]}: {name}" for setting in shown for name in MEASURES.values()]
     return markdown(["", *names], lines)
 
 
@@ -113,7 +113,7 @@ def plot(settings: dict[str, Runs], file: Path) -> None:
                 found, color = values(seeds, measure), "tab:red" if ours(name) else "grey"
                 axis.plot(found, [height] * len(found), "o", color=color, markersize=4, alpha=0.7)
                 axis.plot(statistics.mean(found), height, "|", color=color, markersize=13, markeredgewidth=2)
-            axis.set_title(f"{TITLES[setting]}\n{title}, %", fontsize=9)
+            axis.set_title(f"{SETTINGS[setting].title}\n{title}, %", fontsize=9)
             axis.grid(alpha=0.3, axis="x")
         line[0].set_yticks(range(len(runs)), [in_words(name) for name in reversed(runs)])
     figure.savefig(file)

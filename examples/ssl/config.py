@@ -24,7 +24,7 @@ class Config:
     """What decides a run. The method's recipe (methods/*.py) goes before these defaults, then the scale, then the
     command line."""
 
-    method: Literal["plain", "uel", "simclr", "simsiam", "moco", "mochi", "synco", "adco", "infomin"] = "simclr"
+    method: Literal["plain", "uel", "simclr", "simsiam", "moco"] = "simclr"
     scale: Literal["paper", "small", "smoke", "imagenet"] = "paper"
     seed: int = 0
     out: str = ""  # folder of the run; default: runs/ssl/ and a name
@@ -60,7 +60,6 @@ class Config:
     jitter: tuple[float, ...] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
     jitter_p: float = 0.8
     gray: float = 0.2
-    randaugment: int = 0  # operations of RandAugment on each image, of magnitude 10 of 30
     blur: float = 0.0  # share of images that get a Gaussian blur
     mixup: float = 0.0  # after all that, on every random view: largest share of another image
     quantize: int = 0  # random bins of each channel
@@ -73,7 +72,6 @@ class Config:
     lr: float = 3e-4  # of --recipe imagenet: for a batch of 256; its default grows with the batch
     weight_decay: float = 0.0
     batch_size: int = 256  # over all processes
-    accumulate: int = 1  # with --stream: so many parts of a batch after each other, each with a loss of its own
     epochs: float = 300
     schedule: Literal["cosine", "steps"] = "cosine"  # steps: times .1, .05, .01 after 120, 160, 200 epochs of 301
     warmup_epochs: int = 0  # linear, then
@@ -94,7 +92,6 @@ class Config:
     workers: int = 4  # with --stream, and so are these: processes that decode, for each process that trains
     every: int = 500  # steps between checkpoints, which are rows of the log too
     patience: float = 600  # seconds that a batch, or another process, may keep this one waiting
-    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         self.bf16 = use_bfloat16(self.bf16, self.device)
@@ -113,10 +110,7 @@ class Config:
 OF_VAE = ("latent", "idaa", "idaa-grad")  # views that need one
 BY_GRADIENT = ("clae-grad", "idaa-grad")  # by the step's own gradient
 # What decides nothing but where and how fast.
-PLACE = (
-    *("out", "root", "device", "threads", "compile", "stop_after"),
-    *("workers", "every", "patience", "tensorboard"),
-)
+PLACE = ("out", "root", "device", "threads", "compile", "stop_after", "workers", "every", "patience")
 ADAM = {"optimiser": "adam", "lr": 1e-3, "weight_decay": 0.0, "schedule": "cosine", "warmup_epochs": 0}
 SCALES: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -184,8 +178,6 @@ def configure(arguments: list[str] | None = None, about: str | None = None) -> C
         parser.error("with --stream pictures have any size; add --image-size")
     if config.stream and config.view == "same-crop":
         parser.error("--view same-crop is not for --stream")
-    if config.accumulate > 1 and not config.stream:
-        parser.error("--accumulate is for --stream")
     if config.view in OF_VAE and not config.weights:
         parser.error(f"no VAE is shipped for {config.data!r}: train one (idaa train-vae) and say --weights FOLDER")
     return config

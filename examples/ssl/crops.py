@@ -19,7 +19,6 @@ from torchvision.transforms import v2
 
 from examples.shared.images import HUB
 from idaa_transforms.training.pictures import Pictures, Told, collate, open_pictures
-from idaa_transforms.training.run import TrainingError
 
 
 def labelled_pictures(data: str, root: str = "data", train: int = 0, test: int = 0) -> tuple[Pictures, Pictures]:
@@ -58,19 +57,14 @@ class Cropped(Dataset[Any]):
 
 
 class RandomCrops:
-    """Random crops of a picture: of each size so many, with a share of the area within ``scale``; a stack
-    (V, C, size, size) for each size.
+    """So many random crops of a picture, with a share of its area within ``scale``, (count, C, size, size)."""
 
-    Args:
-        kinds: a size, a number and a scale each.
-    """
+    def __init__(self, size: int, count: int, scale: tuple[float, float]) -> None:
+        self.crop, self.count = v2.RandomResizedCrop(size, scale, antialias=True), count
 
-    def __init__(self, kinds: list[tuple[int, int, tuple[float, float]]]) -> None:
-        self.kinds = [(v2.RandomResizedCrop(size, scale, antialias=True), n) for size, n, scale in kinds if n]
-
-    def __call__(self, picture: Tensor) -> list[Tensor]:
+    def __call__(self, picture: Tensor) -> Tensor:
         """See above."""
-        return [torch.stack([crop(picture) for _ in range(count)]) for crop, count in self.kinds]
+        return torch.stack([self.crop(picture) for _ in range(self.count)])
 
 
 def middle(size: int) -> v2.Compose:
@@ -99,7 +93,7 @@ def load(
 
     Raises:
         ValueError: a picture cannot be read; one line.
-        TrainingError: a worker has died, or takes longer than that; one line.
+        RuntimeError: a worker has died, or takes longer than that.
     """
     seed, epoch, done = order or (0, 0, 0)
     if order is None:
@@ -118,16 +112,7 @@ def load(
         pin_memory=torch.cuda.is_available(),
         **({"timeout": patience, "prefetch_factor": 4} if workers else {}),
     )
-    try:
-        for batch in loader:
-            if isinstance(batch, str):
-                raise ValueError(batch)
-            yield batch
-    except RuntimeError as error:
-        said = " ".join(str(error).split())
-        if "DataLoader" not in said:
-            raise
-        raise TrainingError(
-            f"the workers that decode pictures ended, or took more than {patience:g} s for a batch ({said[:120]}); "
-            "look at the memory and at the disk, or use fewer --workers"
-        ) from error
+    for batch in loader:
+        if isinstance(batch, str):
+            raise ValueError(batch)
+        yield batch

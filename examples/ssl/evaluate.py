@@ -65,11 +65,11 @@ class Embedding(nn.Module):
 def knn(memory: Tensor, labels: Tensor, queries: Tensor, answers: Tensor, k: int = 200, sigma: float = 0.1) -> float:
     """Share of ``queries`` (M, D) whose ``k`` nearest rows of ``memory`` (N, D) by cosine vote for their label, each
     with the weight exp(cosine / sigma) (Wu et al., CVPR 2018)."""
-    memory, classes = F.normalize(memory, dim=1).T, int(labels.max()) + 1
-    k, right = min(k, len(labels)), 0
+    memory, classes, right = F.normalize(memory, dim=1).T, int(labels.max()) + 1, 0
+    k = min(k, len(labels))
     for rows, truth in zip(F.normalize(queries, dim=1).split(500), answers.split(500), strict=True):
-        right += (knn_predict(rows, memory, labels, classes, k, sigma)[:, 0] == truth).sum().item()
-    return right / len(answers)
+        right += (knn_predict(rows, memory, labels, classes, k, sigma)[:, 0] == truth).sum()
+    return int(right) / len(answers)
 
 
 def linear(

@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from config import Config
-from controls import channels_last
 from lightly.models.utils import update_momentum
 from methods import View, methods_of
 from torch import Tensor, distributed, nn
@@ -30,6 +29,9 @@ class Model(nn.Module):
         super().__init__()
         self.config = config
         self.mean, self.std = statistics or statistics_of(config.data)
+        shape = (-1, 1) if config.signals else (-1, 1, 1)
+        self.register_buffer("shift", torch.tensor(self.mean).view(shape), persistent=False)
+        self.register_buffer("scale", torch.tensor(self.std).view(shape), persistent=False)
         small = size <= 64 or config.signals
         self.backbone = build_backbone(config.backbone, config.backbone_options, small, config.maxpool, len(self.mean))
         self.method = methods_of(config.scale)[config.method](self.backbone.num_features)
@@ -51,8 +53,8 @@ class Model(nn.Module):
 
     def normalise(self, x: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1], or signals (B, C, L), to what the network takes."""
-        mean, std = (x.new_tensor(v).view(-1, *[1] * (x.ndim - 2)) for v in (self.mean, self.std))
-        return channels_last((x - mean) / std)
+        x = (x - self.shift) / self.scale
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x  # which convolutions like
 
     def encode(self, x: Tensor, backbone: nn.Module | None = None) -> Tensor:
         """Normalised images (b, C, H, W) to features (b, width) in float32, of this process alone.

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from config import PLACE, Config
 from crops import Cropped, labelled_pictures, load, middle
-from lightly.utils.benchmarking.topk import mean_topk_accuracy
 from network import Model
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
@@ -79,8 +78,8 @@ def accuracy(
     right = torch.zeros(3, device=config.device, dtype=torch.float64)
     for crops, labels in load(dataset, 250 * world, config.workers, config.patience, rank, world):
         best = classifier(features(model, crops)).topk(min(5, classifier.out_features)).indices
-        found = mean_topk_accuracy(best, labels.to(config.device), (1, 5))
-        right += torch.stack([found[1], found[5], torch.ones_like(found[1])]) * len(labels)
+        found = best == labels.to(config.device)[:, None]
+        right += torch.stack([found[:, 0].sum(), found.sum(), torch.tensor(len(labels), device=config.device)])
     if world > 1:
         distributed.all_reduce(right)
     top1, top5, many = right.tolist()

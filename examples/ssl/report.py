@@ -1,4 +1,4 @@
-"""Table from the JSONs of runs, beside the paper's numbers.
+"""Table from the JSONs of runs.
 
     python examples/ssl/report.py benchmarks/results/ssl
 
@@ -11,27 +11,10 @@ import sys
 from pathlib import Path
 
 from config import configure
-from methods import METHODS
 
 from examples.shared.table import Run, grouped, markdown, origins, read_runs, seconds, spread, told
 from examples.shared.views import VIEWS
 
-# Yang et al., ICML 2022: kNN on CIFAR-10 and CIFAR-100, linear on CIFAR-10 and CIFAR-100, per cent, mean of their runs,
-# each the best epoch on the test set. Ours is the last epoch.
-PAPER = {
-    ("plain", "none"): (82.78, 54.73, 79.65, 51.82),
-    ("plain", "clae"): (83.09, 55.28, 79.94, 52.14),
-    ("plain", "idaa"): (86.00, 58.64, 82.83, 56.12),
-    ("uel", "none"): (83.63, 55.23, 80.63, 52.99),
-    ("uel", "clae"): (84.00, 55.96, 80.94, 54.27),
-    ("uel", "idaa"): (86.69, 59.04, 83.65, 57.25),
-    ("simsiam", "none"): (88.22, 57.13, 89.84, 62.76),
-    ("simsiam", "clae"): (85.59, 53.88, 87.77, 60.89),
-    ("simsiam", "idaa"): (89.08, 58.19, 90.99, 65.21),
-    ("simclr", "none"): (80.79, 41.11, 86.40, 57.81),
-    ("simclr", "clae"): (80.27, 43.57, 85.25, 57.69),
-    ("simclr", "idaa"): (83.41, 46.78, 88.07, 60.90),
-}
 METRICS = {
     "knn_backbone": "kNN",
     "linear_backbone": "linear",
@@ -60,27 +43,6 @@ def measured(runs: list[Run]) -> str:
     return markdown(["view", "settings", "seeds", "epochs", *METRICS.values(), "training, s"], lines)
 
 
-def beside_the_paper(runs: list[Run]) -> str:
-    """The paper's grid, with runs of its settings where there are any."""
-    lines = []
-    for method in METHODS:
-        for view in VIEWS:
-            line, known = [method, view], (method, view) in PAPER
-            for i, (metric, data) in enumerate((m, d) for m in list(METRICS)[:2] for d in ("cifar10", "cifar100")):
-                wanted = (method, view, data, "paper")
-                same = [r for r in grouped(runs, "method", "view", "data", "scale").get(wanted, []) if not settings(r)]
-                line.append(f"{PAPER[method, view][i]:.2f}" if (method, view) in PAPER else "-")
-                line.append(spread([run["metrics"][metric] for run in same]) if same else "not run")
-                known |= bool(same)
-            if known:
-                lines.append(line)
-    header = ["method", "view"]
-    for metric in ("kNN", "linear"):
-        for data in ("CIFAR-10", "CIFAR-100"):
-            header += [f"{metric}, {data}: paper", "here"]
-    return markdown(header, lines)
-
-
 def write(results: Path) -> None:
     """table.md in the folder of the JSONs."""
     runs = read_runs(results)
@@ -91,8 +53,6 @@ def write(results: Path) -> None:
     )
     for (scale, data, method), group in sorted(grouped(runs, "scale", "data", "method").items()):
         parts += [f"## {method}, {data}, --scale {scale}", measured(group), origins(group)]
-    about = "The paper's table, and runs with its settings (`--scale paper`, a GPU) where there are any."
-    parts += ["## Beside the paper", about, beside_the_paper(runs)]
     (results / "table.md").write_text("\n\n".join(parts) + "\n")
 
 

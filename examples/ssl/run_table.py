@@ -3,9 +3,7 @@
     python examples/ssl/run_table.py --scale small --seeds 0 1                     # SimCLR with every view
     python examples/ssl/run_table.py --scale small --views idaa -- --eps 0.3       # the same with another setting
     python examples/ssl/run_table.py --board cifar10-weak --seeds 11 12 13         # equal time, see docs/board.md
-    python examples/ssl/run_table.py --board cifar10-paper-resnet18 --cells none third "latent .1" "third view .1" \
-        "none as long" --seeds 11 --parallel 5                  # the paper's SimCLR row: ten minutes on one H100
-    python examples/ssl/run_table.py --methods plain simsiam --data cifar10 cifar100 --views none idaa    # on a GPU
+    python examples/ssl/run_table.py --board cifar10-paper-resnet18 --seeds 11 --parallel 5  # ten minutes on one H100
 
 What stands behind -- goes to train.py. A cell that is done has a JSON in benchmarks/results/ssl/; one that was
 interrupted goes on from its checkpoint in runs/ssl/. Each JSON has the command that makes it again.
@@ -49,7 +47,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--scale", choices=("paper", "small", "smoke"), default="paper")
     parser.add_argument("--board", choices=board.SETTINGS, help="methods for the same time, in this setting")
-    parser.add_argument("--cells", nargs="+", choices=board.METHODS, default=list(board.METHODS), help="of the board")
+    parser.add_argument("--cells", nargs="+", choices=board.METHODS, help="of the board; default: all of them")
     parser.add_argument("--parallel", type=int, default=1, help="cells that run at a time, on one device")
     parser.add_argument("--dry", action="store_true", help="print what the board's cells compute, and stop")
     parser.add_argument("--rate", type=float, default=250.0, help="of --dry: TFLOP/s of the device, all cells together")
@@ -57,10 +55,14 @@ def main() -> None:
     own, rest = own_and_rest(sys.argv[1:])
     args = parser.parse_args(own)
     results = args.results or RESULTS / ("board" if args.board else "ssl")
-    grid = board.cells(args.board, args.cells, args.seeds, rest, results) if args.board else cells(args, rest)
-    if args.dry:
-        print(board.planned(grid, args.rate, args.parallel))
-        return
+    if args.board:
+        methods = args.cells or list(board.SETTINGS[args.board].epochs or board.METHODS)
+        if args.dry:
+            print(board.planned(args.board, methods, args.seeds, rest, args.rate, args.parallel))
+            return
+        grid = board.cells(args.board, board.epochs_of(args.board, methods, rest, results), args.seeds, rest)
+    else:
+        grid = cells(args, rest)
     write = board_report.write if args.board else report.write
     here = HERE.relative_to(Path.cwd()) if HERE.is_relative_to(Path.cwd()) else HERE
     run_grid(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import controls
 import kornia.augmentation as K
 import torch
 from config import BY_GRADIENT, OF_VAE, Config
@@ -42,7 +41,7 @@ def backward(
     elif config.view in ("idaa", "clae"):
         more = [attack(x1, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
     if config.view == "latent":
-        more = [controls.random_step(attack, x1, eps, *more)]
+        more = [random_step(attack, x1, eps, *more)]
 
     if not more:
         clean.backward()
@@ -94,6 +93,19 @@ def both(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float) -> tuple
     return clean.detach(), total.detach(), [a.detach(), b.detach()]
 
 
+@torch.no_grad()
+def random_step(attack: IDAATransform, x: Tensor, eps: float, like: Tensor | None = None) -> Tensor:
+    """IDAA's view of ``x`` with the signs of its step drawn instead of those that raise the loss. With the views
+    ``like`` each change is made as long in the pixels (L2) as theirs."""
+    z = attack.codec.encode(x)
+    step = eps * attack.autoencoder.latent_scale * torch.randn_like(z).sign()
+    change = attack.codec.decode(z + step, x.shape) - attack.codec.decode(z, x.shape)
+    if like is None:
+        return x + change
+    longer = (like - x).flatten(1).norm(dim=1) / change.flatten(1).norm(dim=1).clamp(min=1e-6)
+    return torch.addcmul(x, change, longer.view(-1, *[1] * (x.ndim - 1)))
+
+
 def random_views(model: Model, augment: nn.ModuleList, x: Tensor, part: slice) -> tuple[list[Tensor], list[Tensor]]:
     """The two views of a step and the random one beside them, normalised; of a batch the ``part`` of this process."""
     place, look = augment
@@ -113,29 +125,21 @@ def update(
     part: slice = slice(None),
 ) -> Tensor:
     """One step of training on images ``x`` (B, C, H, W) in [0, 1], or signals (B, C, L): its two losses, (2,)."""
-    return learn(model, attack, optimiser, [random_views(model, augment, x, part)], eps)
+    return learn(model, attack, optimiser, *random_views(model, augment, x, part), eps)
 
 
 def learn(
-    model: Model,
-    attack: Any,
-    optimiser: torch.optim.Optimizer,
-    parts: Iterable[tuple[list[Tensor], list[Tensor]]],
-    eps: float,
+    model: Model, attack: Any, optimiser: torch.optim.Optimizer, two: list[Tensor], more: list[Tensor], eps: float
 ) -> Tensor:
-    """One step by the mean gradient of ``parts`` of a batch, each of two views and more, which are made one after the
-    other; mostly the batch is one part. Returns its two losses, (2,)."""
+    """One step on two random views and, where the third one is random, that one: its two losses, (2,)."""
     optimiser.zero_grad()
-    done = [backward(model, attack, *two, more, eps) for two, more in parts]
-    if len(done) > 1:
-        torch._foreach_div_([p.grad for p in model.parameters() if p.grad is not None], len(done))
+    clean, extra, seen = backward(model, attack, *two, more, eps)
     average_gradients(model.parameters())
     optimiser.step()
     with torch.no_grad():
-        for *_, seen in done:
-            model.method.update(seen)
+        model.method.update(seen)
         model.follow()
-    return torch.stack([torch.stack([clean, extra]) for clean, extra, _ in done]).mean(0)
+    return torch.stack([clean, extra])
 
 
 def make_attack(config: Config, model: Model) -> Any:
@@ -155,7 +159,6 @@ def augmentations(config: Config, shape: Sequence[int], std: Sequence[float] = (
     other: where the view lies in the image, then how it looks. ``std`` of each channel is the unit of a signal's noise.
     Parts that do nothing are left out."""
     color = [K.ColorJitter(*config.jitter, p=config.jitter_p)] if any(config.jitter) else []
-    color += [controls.RandAugment(config.randaugment)] if config.randaugment else []
     color += [K.RandomGrayscale(p=config.gray)] if config.gray else []
     if config.blur:
         kernel = max(3, shape[-1] // 20 * 2 + 1)  # a tenth of the image, and odd

@@ -76,13 +76,26 @@ def make_optimiser(config: Config, model: Model) -> torch.optim.Optimizer:
         return LARS(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
-    return torch.optim.Adam(groups, config.lr, weight_decay=config.weight_decay)
+    fused = config.device.startswith("cuda") or None  # elsewhere torch chooses
+    return torch.optim.Adam(groups, config.lr, weight_decay=config.weight_decay, fused=fused)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, lr: float) -> None:
     """For all parameters but the second group."""
     for i, group in enumerate(optimiser.param_groups):
         group["lr"] = group["lr"] if i == 1 else lr
+
+
+def finite(losses: Tensor, when: str) -> dict[str, float]:
+    """The mean losses of a step, (2,), as a row of the log has them.
+
+    Raises:
+        TrainingError: they are not finite; ``when`` says when.
+    """
+    loss, extra_loss = losses.tolist()
+    if not math.isfinite(loss + extra_loss):
+        raise TrainingError(f"the loss became {loss} and {extra_loss} {when}; lower --lr or --eps")
+    return {"loss": loss, "extra_loss": extra_loss}
 
 
 def train(config: Config) -> dict[str, Any]:
@@ -124,22 +137,19 @@ def train(config: Config) -> dict[str, Any]:
         shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
         for i, x in enumerate(itertools.islice(shuffled, todo)):
             set_rate(optimiser, learning_rate(config, epoch + i / steps))
-            model.method.done = (epoch + i / steps) / config.epochs
             eps = strength(config, epoch + (i + 1) / steps)
             sums += update(model, attack, augment, optimiser, x, eps, slice(rank, None, world))
             bar.update()
-        loss, extra_loss = (sums / todo).tolist()
-        if not math.isfinite(loss + extra_loss):
-            raise RuntimeError(f"the loss became {loss} and {extra_loss} in epoch {epoch + 1}; lower --lr or --eps")
+        losses = finite(sums / todo, f"in epoch {epoch + 1}")
         took = since(started)
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
-            row = {"epoch": epoch + 1, "loss": loss, "extra_loss": extra_loss, "eps": eps}
+            row = {"epoch": epoch + 1, **losses, "eps": eps}
             row |= {"lr": optimiser.param_groups[0]["lr"], **took}
             row |= {"images_per_second": todo * config.batch_size / took["seconds"]}
             log_row(folder / "log.csv", row)
             save(checkpoint, config, state, epoch + 1, spent)
-            bar.set_description(f"epoch {epoch + 1}: loss {loss:.3f}, {extra_loss:.3f}")
+            bar.set_description("epoch {}: loss {:.3f}, {:.3f}".format(epoch + 1, *losses.values()))
         if world > 1:
             distributed.barrier()
     bar.close()
@@ -149,7 +159,7 @@ def train(config: Config) -> dict[str, Any]:
     metrics = evaluate.evaluate(model, data, config.sigma)
     if rank:
         return {}
-    seen = {"processes": world, **hours(spent), "attack": attack.stats() if attack else {}}
+    seen = {"processes": world, "images": data.name, **hours(spent), "attack": attack.stats() if attack else {}}
     log = read_log(folder / "log.csv") if whole else []
     return write_result(folder, origin, config, PLACE, **seen, metrics=metrics, log=log)
 

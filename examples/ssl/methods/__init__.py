@@ -1,16 +1,11 @@
-"""The self-supervised methods of the paper's tables and five more, one small file each."""
+"""The self-supervised methods of the paper's tables, and MoCo, in small files."""
 
-from .adco import AdCo
 from .base import Method, View
 from .imagenet import IMAGENET
-from .infomin import InfoMin
-from .mochi import MoCHi
 from .moco import MoCo
-from .plain import Plain
+from .plain import UEL, Plain
 from .simclr import SimCLR
 from .simsiam import SimSiam
-from .synco import SynCo
-from .uel import UEL
 
 METHODS: dict[str, type[Method]] = {
     "plain": Plain,
@@ -18,10 +13,6 @@ METHODS: dict[str, type[Method]] = {
     "simclr": SimCLR,
     "simsiam": SimSiam,
     "moco": MoCo,
-    "mochi": MoCHi,
-    "synco": SynCo,
-    "adco": AdCo,
-    "infomin": InfoMin,
 }
 
 

@@ -27,7 +27,6 @@ class Method(nn.Module):
     recipe: ClassVar[dict[str, Any]]  # its settings in train.Config, from the paper
     momentum: ClassVar[float | None] = None  # of a target network: a moving average of backbone and projector
     projector: nn.Module
-    done: float = 0.0  # how much of the run, from 0 to 1; train.py says it before each step
 
     def embed(self, features: Tensor) -> Tensor:
         """Features (B, width) to the embedding (B, D) that the loss compares."""

@@ -1,15 +1,15 @@
-"""SimSiam and SimCLR as their papers train them on ImageNet: wider heads, other temperatures and optimisers."""
+"""SimSiam, SimCLR and MoCo as their papers train them on ImageNet: other heads, temperatures and optimisers."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from lightly.models.modules import SimCLRProjectionHead
+from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
 from lightly.models.modules.heads import ProjectionHead
 from torch import nn
 
 from .base import Method
-from .imagenet_moco import OF_MOCO
+from .moco import MoCo
 from .simclr import SimCLR
 from .simsiam import SimSiam
 
@@ -51,4 +51,23 @@ class SimCLRImageNet(SimCLR):
         self.projector = SimCLRProjectionHead(width, width, 128, batch_norm=True)
 
 
-IMAGENET: dict[str, type[Method]] = {"simsiam": SimSiamImageNet, "simclr": SimCLRImageNet, **OF_MOCO}
+class MoCoImageNet(MoCo):
+    """A queue of 65,536, as the code of MoCo v2 has it (Chen et al., 2020)."""
+
+    momentum = 0.999
+    length = 65_536
+    recipe: ClassVar[dict[str, Any]] = {
+        "optimiser": "sgd",
+        "lr": 0.03,
+        "weight_decay": 1e-4,
+        "epochs": 200,
+        "crop": 0.2,
+        "jitter": (0.4, 0.4, 0.4, 0.1),
+    }
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.projector = MoCoProjectionHead(width, width, 128)
+
+
+IMAGENET: dict[str, type[Method]] = {"simsiam": SimSiamImageNet, "simclr": SimCLRImageNet, "moco": MoCoImageNet}

@@ -37,13 +37,9 @@ class MoCo(Method):
         self.register_buffer("queue", F.normalize(torch.randn(self.length, 128), dim=1))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
 
-    def compare(self, queries: Tensor, keys: Tensor) -> Tensor:
-        """The loss of each query (B, D) with its key, (B,)."""
-        return info_nce(queries, keys, self.temperature, self.queue)
-
     def loss(self, a: View, b: View) -> Tensor:
         """Half of each direction, so that both views learn."""
-        ab, ba = (self.compare(self.embed(x.features), y.target) for x, y in ((a, b), (b, a)))
+        ab, ba = (info_nce(self.embed(x.features), y.target, self.temperature, self.queue) for x, y in ((a, b), (b, a)))
         return (ab + ba).mean() / 2
 
     def attack(self, features: Features, anchor: View) -> Loss:

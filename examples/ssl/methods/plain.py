@@ -1,4 +1,5 @@
-"""Plain: one-directional InfoNCE on a linear head, the simplest method of the IDAA paper."""
+"""Plain, one-directional InfoNCE on a linear head, the simplest method of the IDAA paper; and UEL, which differs in the
+loss alone."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from idaa_transforms import objectives
 from idaa_transforms.functional import Loss
-from idaa_transforms.losses import info_nce
+from idaa_transforms.losses import info_nce, instance_spreading
 
 from .base import Features, Method, View
 
@@ -44,3 +45,16 @@ class Plain(Method):
     def attack(self, features: Features, anchor: View) -> Loss:
         """Rows are the anchor, columns the views."""
         return objectives.plain(lambda v: self.embed(features(v)), self.embed(anchor.features), TEMPERATURE)
+
+
+class UEL(Plain):
+    """Unsupervised embedding learning by instance spreading (Ye et al., CVPR 2019): partners attract, every other
+    instance spreads."""
+
+    def loss(self, a: View, b: View) -> Tensor:
+        """The instance loss on [a; b]."""
+        return instance_spreading(self.embed(a.features), self.embed(b.features), TEMPERATURE).mean()
+
+    def attack(self, features: Features, anchor: View) -> Loss:
+        """The instance loss on [anchor; views]."""
+        return objectives.uel(lambda v: self.embed(features(v)), self.embed(anchor.features), TEMPERATURE)

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import torch
 from config import Config
+from crops import labelled_pictures
 from lightly.utils.benchmarking.knn import knn_predict
 from network import Model
-from probe import evaluate_stream
+from probe import probe
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import update_bn
@@ -113,7 +114,11 @@ def main(folder: Path) -> dict[str, float]:
     data = None if config.stream else load_data(config)
     model = make_model(config, data.train if data else None)
     model.load_state_dict(saved["model"])
-    metrics = evaluate(model, data, config.sigma) if data else evaluate_stream(config, model, folder)
+    if data:
+        metrics = evaluate(model, data, config.sigma)
+    else:
+        parts = labelled_pictures(config.data, config.root, config.train_images, config.test_images)
+        metrics = probe(config, model, *parts, folder)
     print(json.dumps(metrics, indent=1))
     return metrics
 

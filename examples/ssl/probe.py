@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from config import PLACE, Config
-from crops import Cropped, labelled_pictures, load, middle
+from crops import Cropped, load, middle
 from network import Model
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
@@ -84,9 +83,3 @@ def accuracy(
         distributed.all_reduce(right)
     top1, top5, many = right.tolist()
     return {"linear_top1": top1 / many, "linear_top5": top5 / many}
-
-
-def evaluate_stream(config: Config, model: Model, folder: Path) -> dict[str, Any]:
-    """The same of the checkpoint in a folder of a run, on one process."""
-    parts = labelled_pictures(config.data, config.root, config.train_images, config.test_images)
-    return probe(config, model, *parts, folder)

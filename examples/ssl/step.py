@@ -66,11 +66,9 @@ def backward(
 def at_temperature(method: Any, temperature: float) -> Iterator[None]:
     """The loss of a method at another temperature, unless it is 0."""
     usual = getattr(method, "temperature", 0)
-    if temperature:
-        method.temperature = temperature
+    method.temperature = temperature or usual
     yield
-    if temperature:
-        method.temperature = usual
+    method.temperature = usual
 
 
 def see(model: Model, leaf: Tensor) -> View:

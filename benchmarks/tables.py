@@ -124,6 +124,23 @@ def weights_in_full() -> str:
     return table(header, lines)
 
 
+def trained() -> str:
+    """What training with each of the weights brought, on the seed of the board on which choices were made."""
+    methods = {
+        "two random views": "none",
+        "`cifar10-vae-small`, eps .1": "third-view-.1",
+        "`cifar10-vae-small`, eps .2": "third-view-.2",
+        "`cifar10-vae`, eps .1": "third-view-.1-cifar10-vae",
+        "`natural-vae`, eps .1": "third-view-.1-natural-vae",
+    }
+    lines = []
+    for text, method in methods.items():
+        result = json.loads((BOARD.parent / f"cifar10-weak--{method}--s30.json").read_text())
+        measured = [f"{100 * result['metrics'][m]:.1f}" for m in ("knn_embedding", "knn_backbone", "linear_backbone")]
+        lines.append([text, f"{result['epochs']:.1f}", *measured])
+    return table(["view", "epochs in the same time", "kNN, embedding", "kNN", "linear"], lines)
+
+
 def high_fidelity() -> str:
     """Autoencoders that reconstruct almost perfectly."""
     file = RESULTS / "high-fidelity.json"
@@ -186,6 +203,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "targets": targets,
     "large": large,
     "weights-in-full": weights_in_full,
+    "trained": trained,
     "high-fidelity": high_fidelity,
     "natural": natural,
     "identity": identity,

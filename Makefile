@@ -1,9 +1,9 @@
-# make demo | make test | make test-fast | make lint | make bench | make tables | make docs: each makes .venv first where there is none.
+# make demo | make test | make test-fast | make lint | make bench | make tables | make docs | make pictures: each makes .venv first where there is none.
 # make minimal: the package without its extras, in an environment of its own. make app: the same with the app, and its tests.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast lint bench tables docs minimal clean
+.PHONY: demo test test-fast lint bench tables docs pictures minimal clean
 
 demo: .venv/installed
 	$(BIN)/idaa demo
@@ -28,8 +28,13 @@ tables: .venv/installed
 
 # The site, in build/docs/index.html. A name that does not resolve, a link that leads nowhere, a page that fails: all are errors.
 docs: .venv/installed
-	MPLBACKEND=agg $(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --quiet -c docs -d build/doctrees . build/docs
+	MPLBACKEND=agg $(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --jobs 2 -c docs -d build/doctrees . build/docs
 	$(BIN)/python docs/check_links.py build/docs
+	@echo 'The site is built: open build/docs/index.html'
+
+# The pictures that README and the pages show on a forge, from the site's.
+pictures: docs
+	$(BIN)/python docs/make_pictures.py
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.version_info >= (3, 11) or sys.exit(f"Python 3.11 or newer is needed, this is {v}: make PYTHON=python3.12")'

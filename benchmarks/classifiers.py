@@ -3,8 +3,8 @@
     python -m benchmarks.classifiers cifar10-classifier data/cifar10.npz
     python -m benchmarks.classifiers cifar10-reference data/cifar10.npz
 
-They differ in shape and seed. The recipe is that of benchmarks/judges.py: one-cycle SGD, bfloat16 autocast where the
-machine has it; crops, flips, colours, erased patches. Writes weights/NAME.
+They differ in shape and seed. The recipe is that of benchmarks/reference_models.py: one-cycle SGD, bfloat16 autocast
+where the machine has it; crops, flips, colours, erased patches. Writes weights/NAME.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from benchmarks.judges import nesterov, optimise, supervised_augmentation
+from benchmarks.reference_models import nesterov, optimise, supervised_augmentation
 from idaa_transforms._util.files import write_json, write_whole
 from idaa_transforms._util.precision import has_bfloat16
 from idaa_transforms._util.provenance import provenance

@@ -1,7 +1,7 @@
-"""Hardness against identity: random augmentation, CLAE and IDAA, by judges that are neither attacked nor trained on it.
+"""Hardness against identity: random augmentation, CLAE and IDAA, by reference models that are not attacked.
 
-    python -m benchmarks.judges supervised data/cifar10.npz
-    python -m benchmarks.judges simclr data/cifar10.npz
+    python -m benchmarks.reference_models supervised data/cifar10.npz
+    python -m benchmarks.reference_models simclr data/cifar10.npz
     python -m benchmarks.identity data/cifar10.npz --resnet20 FILE --mobilenet FILE [--taef2 FILE] [--images 1000]
 
 The attacked network is a ResNet-20 that others trained, the loss NT-Xent (T = 0.5) of its features against those of the
@@ -27,7 +27,7 @@ from idaa_transforms.losses import nt_xent
 from idaa_transforms.measure.identity import IdentityMeter
 from idaa_transforms.training.augmentation import ssl_augmentation
 
-from . import harness, judges
+from . import harness, reference_models
 from .high_fidelity import taef2
 from .identity_report import report
 
@@ -66,7 +66,7 @@ def cases() -> Iterator[Case]:
 
 
 class Bench:
-    """Test images, the attacked network, and the judges."""
+    """Test images, the attacked network, and the reference models."""
 
     def __init__(self, file: Path, count: int, attacked: nn.Module, others: dict[str, nn.Module]) -> None:
         with np.load(file) as data:
@@ -78,7 +78,7 @@ class Bench:
         *normalise, network = attacked
         self.embed = lambda v: network.features(nn.Sequential(*normalise)(v))
         with torch.no_grad():
-            self.flipped = {name: [judge(v.flip(-1)) for v in self.x] for name, judge in others.items()}
+            self.flipped = {name: [model(v.flip(-1)) for v in self.x] for name, model in others.items()}
 
     def loss(self, x: Tensor) -> Any:
         """The closure that the views of ``x`` raise."""
@@ -95,7 +95,7 @@ class Bench:
             for meter in self.meters.values():
                 meter.update(x, views, labels=y if meter.logits else None, **known)
         found = {name: meter.compute() for name, meter in self.meters.items()}
-        for name, meter in self.meters.items():  # how hard the views are for the judge, which was not attacked
+        for name, meter in self.meters.items():  # how hard the views are for a model that was not attacked
             parts = zip(meter._features, self.flipped[name], strict=True)
             gains = [nt_xent(after, flip) - nt_xent(before, flip) for (before, after), flip in parts]
             found[name]["transferred"] = torch.cat(gains).mean().item()
@@ -142,14 +142,16 @@ def main() -> None:
     parser.add_argument("--resnet20", type=Path, required=True, help="the attacked network")
     parser.add_argument("--mobilenet", type=Path, required=True, help="torchvision's mobilenet_v2-b0353104.pth")
     parser.add_argument("--taef2", type=Path)
-    parser.add_argument("--judges", type=Path, default=Path("runs/judges"))
+    parser.add_argument("--reference", type=Path, default=Path("runs/reference"))
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rows", type=Path, default=Path("runs/identity.jsonl"))
     parser.add_argument("--first", type=int, help="only so many cases")
     args = parser.parse_args()
-    attacked = judges.resnet20(args.resnet20)
-    others = {name: judges.trained(args.judges / f"{name}.safetensors") for name in ("supervised", "simclr")}
-    others["mobilenet"] = judges.mobilenet(args.mobilenet)
+    attacked = reference_models.resnet20(args.resnet20)
+    others = {
+        name: reference_models.trained(args.reference / f"{name}.safetensors") for name in ("supervised", "simclr")
+    }
+    others["mobilenet"] = reference_models.mobilenet(args.mobilenet)
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows.exists() else []
     rows = [row for row in rows if row["images"] == args.images]
     todo = [case for case in cases() if args.taef2 or case.get("weights") != "taef2"][: args.first]

@@ -13,10 +13,10 @@ from . import harness
 
 Row = dict[str, Any]
 LEGEND = """What views cost, at the same rise of the attacked loss, interpolated between the eps that were measured.
-"kept": the judge predicts the same class. "found": the view's nearest image among all is its own, by the judge's
-features. "cosine": of the judges' outputs for image and view, mean over judges. "their loss": how much the same loss
-rises for the judges, which were not attacked. L2: of images in [0, 1], mean; and as a multiple of CLAE's, one step."""
-JUDGES = ("supervised", "simclr", "mobilenet")
+Agreement: the reference model predicts the same class. Retrieval: the view's nearest image among all is its own, by the
+reference model's features. Cosine: of its outputs for image and view, mean over reference models. Their loss: how much
+the same loss rises for the reference models. L2: of images in [0, 1], mean; and as a multiple of CLAE's, one step."""
+REFERENCE_MODELS = ("supervised", "simclr", "mobilenet")
 GAINS = (0.1, 0.2, 0.3)
 
 
@@ -34,7 +34,7 @@ def name(row: Row) -> str:
     if row["method"] == "random":
         return str(row["augmentation"])
     extras = [row["norm"]] if row.get("norm", "linf") != "linf" else []
-    extras += ["posterior scale"] if "scale" in row else []
+    extras += ["posterior units"] if "scale" in row else []
     extras += ["guard"] if "guard" in row else []
     extras += ["target gain"] if "target_gain" in row else []
     start = "CLAE" if row["method"] == "CLAE" else f"IDAA {row['weights']}"
@@ -51,15 +51,15 @@ def at_gain(line: list[Row], gain: float, value: Value, at_zero: float) -> float
 
 
 def mean(key: str) -> Value:
-    """Of the judges."""
-    return lambda row: float(np.mean([row[judge][key] for judge in JUDGES]))
+    """Mean over the reference models."""
+    return lambda row: float(np.mean([row[model][key] for model in REFERENCE_MODELS]))
 
 
 COLUMNS: dict[str, tuple[Value, float]] = {  # of the table: what, and what an untouched image has
-    "supervised: kept": (lambda row: row["supervised"]["prediction_agreement"], 1.0),
-    "supervised: found": (lambda row: row["supervised"]["retrieval_at_1"], 1.0),
-    "simclr: found": (lambda row: row["simclr"]["retrieval_at_1"], 1.0),
-    "mobilenet: found": (lambda row: row["mobilenet"]["retrieval_at_1"], 1.0),
+    "supervised: agreement": (lambda row: row["supervised"]["prediction_agreement"], 1.0),
+    "supervised: retrieval": (lambda row: row["supervised"]["retrieval_at_1"], 1.0),
+    "simclr: retrieval": (lambda row: row["simclr"]["retrieval_at_1"], 1.0),
+    "mobilenet: retrieval": (lambda row: row["mobilenet"]["retrieval_at_1"], 1.0),
     "cosine": (mean("cosine"), 1.0),
     "their loss": (mean("transferred"), 0.0),
     "L2": (lambda row: row["l2"], 0.0),
@@ -103,25 +103,30 @@ SHOWN = {  # of the many lines, those that tell the story
     "CLAE, 5 steps": ("tab:orange", "s--"),
     "IDAA cifar10-vae, 1 step": ("tab:blue", "o-"),
     "IDAA cifar10-vae, 5 steps": ("tab:green", "s-"),
-    "IDAA cifar10-vae, 1 step, l2, posterior scale": ("tab:purple", "^-"),
-    "IDAA cifar10-vae, 5 steps, l2, posterior scale": ("tab:pink", "^-"),
+    "IDAA cifar10-vae, 1 step, l2, posterior units": ("tab:purple", "^-"),
+    "IDAA cifar10-vae, 5 steps, l2, posterior units": ("tab:pink", "^-"),
     "IDAA cifar10-vae-z128, 1 step": ("tab:olive", "v-"),
     "IDAA taef2, 1 step": ("tab:gray", "d-"),
 }
 
 
 PANELS: list[tuple[str, str, Value, Value]] = [
-    ("supervised ResNet: prediction kept", "", lambda r: r["gain"], lambda r: r["supervised"]["prediction_agreement"]),
-    ("SimCLR features: found again", "", lambda r: r["gain"], lambda r: r["simclr"]["retrieval_at_1"]),
-    ("MobileNetV2 (ImageNet): found again", "", lambda r: r["gain"], lambda r: r["mobilenet"]["retrieval_at_1"]),
+    (
+        "supervised ResNet: prediction agreement",
+        "",
+        lambda r: r["gain"],
+        lambda r: r["supervised"]["prediction_agreement"],
+    ),
+    ("SimCLR features: retrieval at 1", "", lambda r: r["gain"], lambda r: r["simclr"]["retrieval_at_1"]),
+    ("MobileNetV2 (ImageNet): retrieval at 1", "", lambda r: r["gain"], lambda r: r["mobilenet"]["retrieval_at_1"]),
     ("distance moved, L2 of images in [0, 1]", "", lambda r: r["gain"], lambda r: r["l2"]),
-    ("their own loss rises (mean of judges)", "", lambda r: r["gain"], mean("transferred")),
+    ("reference models: rise of their own loss", "", lambda r: r["gain"], mean("transferred")),
     ("MobileNetV2: cosine", "distance moved, L2", lambda r: r["l2"], lambda r: r["mobilenet"]["cosine"]),
 ]
 
 
 def plot(rows: list[Row], file: Path) -> None:
-    """Identity by each judge, distance, and hardness for the judges, against hardness."""
+    """Identity by each reference model, distance, and hardness for reference models, against hardness."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7.4), dpi=120, layout="constrained")

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks import harness, judges
+from benchmarks import harness, reference_models
 from benchmarks.high_fidelity import taef2
 from benchmarks.identity_report import at_gain
 from idaa_transforms import CLAETransform, IDAATransform, hub, objectives
@@ -29,9 +29,9 @@ from idaa_transforms.training.images import load_images
 GAINS = (0.1, 0.2)
 
 
-def at_one_eps(aug: Any, batches: Iterable[Tensor], embed: Any, judge: nn.Module) -> dict[str, float]:
+def at_one_eps(aug: Any, batches: Iterable[Tensor], embed: Any, reference: nn.Module) -> dict[str, float]:
     """How much views of all batches raise NT-Xent against the flipped image, and what identity they keep."""
-    meter = IdentityMeter(judge, logits=True)
+    meter = IdentityMeter(reference, logits=True)
     for images in batches:
         with torch.no_grad():
             loss_fn = objectives.simclr(embed, embed(images.flip(-1)))
@@ -40,11 +40,11 @@ def at_one_eps(aug: Any, batches: Iterable[Tensor], embed: Any, judge: nn.Module
     return {name: meter.compute()[name] for name in ("gain", "l2", "prediction_agreement")}
 
 
-def measure(make: Any, first: float, x: Tensor, embed: Any, judge: nn.Module) -> dict[str, Any]:
+def measure(make: Any, first: float, x: Tensor, embed: Any, reference: nn.Module) -> dict[str, Any]:
     """A row for each eps, from ``first`` on, and the share of classes kept at equal hardness."""
     rows: list[dict[str, float]] = []
     for eps in (first * 2**i for i in range(10)):
-        rows.append({"eps": eps} | at_one_eps(make(eps), x.split(25), embed, judge))
+        rows.append({"eps": eps} | at_one_eps(make(eps), x.split(25), embed, reference))
         if rows[-1]["gain"] >= max(GAINS):
             break
     kept = lambda row: row["prediction_agreement"]  # noqa: E731
@@ -80,8 +80,14 @@ def main() -> None:
     if not args.no_clae:
         makers["CLAE"], firsts["CLAE"] = CLAETransform, 0.0005
     pairs = {
-        "efficientnet": (judges.mobilenet(args.mobilenet, None), judges.efficientnet(args.efficientnet, logits=True)),
-        "mobilenet": (judges.efficientnet(args.efficientnet), judges.mobilenet(args.mobilenet, None, logits=True)),
+        "efficientnet": (
+            reference_models.mobilenet(args.mobilenet, None),
+            reference_models.efficientnet(args.efficientnet, logits=True),
+        ),
+        "mobilenet": (
+            reference_models.efficientnet(args.efficientnet),
+            reference_models.mobilenet(args.mobilenet, None, logits=True),
+        ),
     }
     rows = []
     for name, make in makers.items():
@@ -89,9 +95,9 @@ def main() -> None:
         if name in sources:
             numbers = sum(p.numel() for p in sources[name].parameters())
             row |= {"ms": times[name], "parameters": numbers, "config": getattr(sources[name], "config", None)}
-        row |= {judge: measure(make, firsts[name], x, *pair) for judge, pair in pairs.items()}
+        row |= {model: measure(make, firsts[name], x, *pair) for model, pair in pairs.items()}
         rows.append(row)
-        print(name, row.get("ms", {}).get("median"), [row[judge]["at_gain"] for judge in pairs], flush=True)
+        print(name, row.get("ms", {}).get("median"), [row[model]["at_gain"] for model in pairs], flush=True)
     harness.save(args.out, {"data": Path(args.data).name, "images": len(x), "batch": 32}, rows)
 
 

@@ -62,6 +62,17 @@ def targets() -> str:
     return f"{section(SPEED, '## Targets, cpu')}\n\n{run_of(TARGETS)}"
 
 
+def _ratios(heading: str, shown: dict[str, str], file: Path) -> str:
+    """The rows that start as in ``shown``, in the words of a user and without targets."""
+    rows = read(SPEED, heading)
+    columns = [name for name in rows[0] if name not in ("ratio of medians", "target")]
+    lines = []
+    for start, text in shown.items():
+        (row,) = (row for row in rows if row["ratio of medians"].startswith(start))
+        lines.append([text, *(row[column].removesuffix(" (missed)") for column in columns)])
+    return f"{table(['', *columns], lines)}\n\n{run_of(file)}"
+
+
 def cost() -> str:
     """The ratios that a user pays."""
     shown = {
@@ -70,18 +81,18 @@ def cost() -> str:
         "SimCLR step with a third view by": "a whole step with a hard view as third view, over a step of two views",
         "SimCLR step with the view in place": "a whole step with the hard view in place of one of two, over the same",
     }
-    rows = read(SPEED, "## Targets, cpu")
-    columns = [name for name in rows[0] if name.startswith("VAE in")]
-    lines = []
-    for start, text in shown.items():
-        (row,) = (row for row in rows if row["ratio of medians"].startswith(start))
-        lines.append([text, *(row[column].removesuffix(" (missed)") for column in columns)])
-    return f"{table(['', *columns], lines)}\n\n{run_of(TARGETS)}"
+    return _ratios("## Targets, cpu", shown, TARGETS)
 
 
 def large() -> str:
-    """The ratios at 224 pixels, with their targets."""
-    return f"{section(SPEED, '## Images of 224 pixels, cpu')}\n\n{run_of(SPEED.with_name('cpu-large.json'))}"
+    """The same at 224 pixels."""
+    shown = {
+        "views by `grad=` over a two-view": "a hard view by `grad=`, over a SimCLR step of two views",
+        "views by `grad=` over kornia's": "the same, over kornia's random views",
+        "views by `grad=` over the same on TAEF2": "the same, over a view by TAEF2",
+        "views by `grad=` over the same on Stable": "the same, over a view by Stable Diffusion's autoencoder",
+    }
+    return _ratios("## Images of 224 pixels, cpu", shown, SPEED.with_name("cpu-large.json"))
 
 
 # Weights -------------------------------------------------------------------------------------------------------------
@@ -162,11 +173,11 @@ def natural(result: str = "natural") -> str:
     for r in json.loads(file.read_text())["rows"]:
         name = Path(r["autoencoder"]).name  # of a run its folder's
         cost = [f"{r['parameters'] / 1e6:.2f} M", f"{r['ms']['median']:.0f} ms"] if "ms" in r else ["-", "-"]
-        judged = [r[judge]["at_gain"] for judge in ("efficientnet", "mobilenet")]
-        kept = [f"{found[gain]:.2f}" for found in judged for gain in ("0.1", "0.2")]
+        by_model = [r[model]["at_gain"] for model in ("efficientnet", "mobilenet")]
+        kept = [f"{found[gain]:.2f}" for found in by_model for gain in ("0.1", "0.2")]
         lines.append([f"`{name}`" if "-vae" in name else name, *cost, *kept])
-    judges = [f"{judge}, loss + {gain}" for judge in ("EfficientNet-Lite0", "MobileNetV2") for gain in GAINS]
-    return f"{table(['autoencoder', 'parameters', 'a view of 32', *judges], lines)}\n\n{run_of(file)}"
+    models = [f"{model}, loss + {gain}" for model in ("EfficientNet-Lite0", "MobileNetV2") for gain in GAINS]
+    return f"{table(['autoencoder', 'parameters', 'a view of 32', *models], lines)}\n\n{run_of(file)}"
 
 
 # Identity and settings -----------------------------------------------------------------------------------------------
@@ -178,14 +189,14 @@ def identity() -> str:
         "CLAE, 1 step": "CLAE",
         "IDAA cifar10-vae, 1 step": "IDAA, `cifar10-vae`",
         "IDAA cifar10-vae, 5 steps": "the same, five steps",
-        "IDAA cifar10-vae, 1 step, l2, posterior scale": 'the same, `eps_unit="posterior", norm="l2"`',
+        "IDAA cifar10-vae, 1 step, l2, posterior units": 'the same, `eps_unit="posterior", norm="l2"`',
         "IDAA taef2, 1 step": "IDAA, TAEF2",
     }
     columns = {
-        "supervised: kept": "kept, supervised judge",
-        "supervised: found": "found, supervised judge",
-        "simclr: found": "found, SimCLR judge",
-        "their loss": "rise of the judges' own loss",
+        "supervised: agreement": "prediction agreement, supervised",
+        "supervised: retrieval": "retrieval at 1, supervised",
+        "simclr: retrieval": "retrieval at 1, SimCLR",
+        "their loss": "rise of the reference models' own loss",
         "L2": "L2",
         "L2 / CLAE": "L2 over CLAE's",
     }

@@ -40,6 +40,7 @@ include_patterns = [
     "weights/*/README.md",
 ]
 exclude_patterns = [".*", "build", "data", "dist", "runs", "tests", "docs/_*", "docs/**/GALLERY_HEADER.rst"]
+exclude_patterns += ["examples/gallery/README.md"]  # the gallery for a forge; the site has the gallery itself
 suppress_warnings = ["config.cache"]  # functions among the settings of the gallery
 
 # Roles resolve, and what does not is an error. Offline, other projects' names have nowhere to lead to.

@@ -1,4 +1,4 @@
-"""A few real images in the package, so that examples and tests need no download."""
+"""Sixty-four test images of CIFAR-10 that come with the package, and a function that shows images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import PIL.Image
 import torch
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, resize
+
+from ._util.extras import require
+from ._util.pictures import Rows, draw_grid
 
 # fmt: off
 LABELS = (3, 8, 8, 0, 6, 6, 1, 6, 3, 1, 0, 9, 5, 7, 9, 8, 5, 7, 8, 6, 7, 0, 4, 9, 5, 2, 4, 0, 9, 6, 6, 5,
@@ -24,3 +27,19 @@ def cifar10_sample(size: Sequence[int] = (32, 32)) -> tuple[Tensor, Tensor]:
     images = mosaic.unflatten(1, (8, 32)).unflatten(3, (8, 32)).permute(1, 3, 0, 2, 4).flatten(0, 1)
     images = images if tuple(size) == (32, 32) else resize(images, list(size), antialias=True).clamp(0, 1)
     return images.contiguous(), torch.tensor(LABELS)
+
+
+def show(rows: Rows, title: str = "", captions: Sequence[Sequence[str]] = (), size: float = 1.0) -> None:
+    """Display rows of images in a notebook, or in a window. Needs matplotlib.
+
+    Args:
+        rows: label to images (N, C, H, W), or a list of images (C, H, W) of any sizes, float in [0, 1].
+        title: above the images.
+        captions: for each row, what stands above its images. May be shorter than the rows.
+        size: height and width of an image in inches.
+    """
+    require("plot", "matplotlib")
+    import matplotlib.pyplot as plt
+
+    draw_grid(plt.figure, rows, title, captions, size, dpi=plt.rcParams["figure.dpi"])
+    plt.show()

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import mobilenet_v2
 
-from benchmarks import harness, judges
+from benchmarks import harness, reference_models
 from benchmarks.identity_report import at_gain
 from idaa_transforms.sample import cifar10_sample
 
@@ -52,12 +52,12 @@ def test_identity_at_equal_hardness_lies_on_the_line_between_two_eps():
 
 @pytest.mark.slow
 def test_identity(run, tmp_path):
-    """With judges that learned for one step, and networks that did not learn at all."""
+    """With reference models that learned for one step, and networks that did not learn at all."""
     for kind in ("supervised", "simclr"):
-        run("judges", kind, "toy.npz", "--epochs", 1, "--out", ".")
-    save_file(judges.ResNet20().state_dict(), "resnet20.safetensors")
+        run("reference_models", kind, "toy.npz", "--epochs", 1, "--out", ".")
+    save_file(reference_models.ResNet20().state_dict(), "resnet20.safetensors")
     torch.save(mobilenet_v2().state_dict(), "mobilenet.pth")
-    options = ["--resnet20", "resnet20.safetensors", "--mobilenet", "mobilenet.pth", "--judges", "."]
+    options = ["--resnet20", "resnet20.safetensors", "--mobilenet", "mobilenet.pth", "--reference", "."]
     options += ["--images", 16, "--rows", "rows.jsonl", "--first"]
     result, _ = run("identity", "toy.npz", *options, 1)
     result, out = run("identity", "toy.npz", *options, 6)

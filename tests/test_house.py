@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[1] / "idaa_transforms"
 FILES = sorted(ROOT.rglob("*.py"))
 FOUND = {file.relative_to(ROOT).with_suffix("").parts[0] for file in FILES}
 LEVELS = (  # what stands in one line knows only the lines above it
-    ("_version", "losses", "random", "sample"),
+    ("_version", "losses", "random"),
     ("_util", "preserve"),
-    ("autoencoders", "_core"),
+    ("autoencoders", "_core", "sample"),
     ("functional", "hub"),
     ("guard", "objectives", "batchnorm"),
     ("transforms",),

@@ -67,11 +67,11 @@ def average_precision(truth: dict[str, Any], found: list[Detection], kind: str, 
         theirs = COCO()
         theirs.dataset = copy.deepcopy(truth)
         theirs.createIndex()
-        judge = COCOeval(theirs, theirs.loadRes(copy.deepcopy(found)), KINDS[kind])
-        judge.params.maxDets = [most]
-        judge.evaluate()
-        judge.accumulate()
-    precision = judge.eval["precision"][:, :, :, 0, -1]  # threshold, recall, category; -1: no such thing in truth
+        evaluator = COCOeval(theirs, theirs.loadRes(copy.deepcopy(found)), KINDS[kind])
+        evaluator.params.maxDets = [most]
+        evaluator.evaluate()
+        evaluator.accumulate()
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]  # threshold, recall, category; -1: no such thing in truth
     chosen = (precision, precision[0], precision[5])
     return {f"{kind}_{name}": float(values[values > -1].mean()) for name, values in zip(names, chosen, strict=True)}
 

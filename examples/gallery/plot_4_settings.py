@@ -1,51 +1,43 @@
 """
-Norm, steps, scale and target gain
-==================================
+Norm, steps and target gain
+===========================
 
-**What this teaches:** the same rise of the loss costs the less change, the better delta is chosen: by several steps,
-or in units of the posterior; and where you know the loss that you want, ask for that instead of an eps.
+**What this teaches:** several steps, or eps in units of each latent's own standard deviation, raise the loss as much
+with less change. If you know how much the loss should rise, ask for that instead of an eps.
 """
 
-import torch
-from network import loss_of, show
+from idaa_transforms import IDAATransform, objectives
+from idaa_transforms.measure import load_model
+from idaa_transforms.sample import cifar10_sample, show
 
-from idaa_transforms import IDAATransform
-from idaa_transforms.sample import cifar10_sample
-
-x, _ = cifar10_sample()
-loss_fn = loss_of(x)
+x = cifar10_sample()[0][:32]
+network = load_model("cifar10-classifier")
+loss_fn = objectives.simclr(network, network(x.flip(3)), temperature=0.2)
 vae = IDAATransform.from_pretrained("cifar10-vae").autoencoder
 one = 23
 
-
-def view(**settings):
-    """The view of the one image, with its loss and how far it is from the image."""
-    made = IDAATransform(vae, **settings)(x, loss_fn=loss_fn)
-    with torch.no_grad():
-        return made[one], f"{loss_fn(made)[one].item():.2f}, {(made - x)[one].norm().item():.2f}"
-
-
 # %%
-# Each row changes one setting. Above each view: its loss, and the length of the change. The image itself comes first,
-# with the loss that it has.
+# Each row changes one setting. Above each view: the setting, the loss, and the length of the change (L2).
 
-with torch.no_grad():
-    own = f"{loss_fn(x)[one].item():.2f}"
-rows = {
-    'norm="linf", eps .2, .5, 1': [view(eps=eps) for eps in (0.2, 0.5, 1.0)],
-    'norm="l2", eps 2, 5, 10': [view(eps=eps, norm="l2") for eps in (2.0, 5.0, 10.0)],
-    "eps .5, steps 1, 3, 10": [view(eps=0.5, steps=steps) for steps in (1, 3, 10)],
-    "random_start=True, eps .2, .5, 1": [view(eps=eps, random_start=True, steps=2) for eps in (0.2, 0.5, 1.0)],
-    'posterior, "l2", eps 3, 7, 15': [view(eps=eps, norm="l2", eps_unit="posterior") for eps in (3.0, 7.0, 15.0)],
-    "eps 1, target_gain .2, .5, 1": [view(eps=1.0, target_gain=gain) for gain in (0.2, 0.5, 1.0)],
+settings = {
+    'norm="linf"': [{"eps": eps} for eps in (0.2, 0.5, 1.0)],
+    'norm="l2"': [{"norm": "l2", "eps": eps} for eps in (2.0, 5.0, 10.0)],
+    "several steps": [{"eps": 0.5, "steps": steps} for steps in (1, 3, 10)],
+    "random start": [{"eps": eps, "random_start": True, "steps": 2} for eps in (0.2, 0.5, 1.0)],
+    "posterior units": [{"eps": eps, "norm": "l2", "eps_unit": "posterior"} for eps in (15.0, 40.0, 100.0)],
+    "target gain": [{"eps": 1.0, "target_gain": gain} for gain in (0.2, 0.5, 1.0)],
 }
-show(
-    {name: [x[one], *(image for image, _ in made)] for name, made in rows.items()},
-    "One image under each setting: loss, and length of the change",
-    [[own, *(text for _, text in made)] for made in rows.values()],
-    size=1.2,
-)
+varied = {"several steps": "steps", "target gain": "target_gain"}
+rows, captions = {}, []
+for name, row in settings.items():
+    views = [IDAATransform(vae, **setting)(x, loss_fn=loss_fn) for setting in row]
+    rows[name] = [x[one], *(made[one] for made in views)]
+    key = varied.get(name, "eps")
+    about = [
+        f"{key} {s[key]:g}\n{loss_fn(v)[one]:.2f}, {(v - x)[one].norm():.2f}" for s, v in zip(row, views, strict=True)
+    ]
+    captions.append([f"image\n{loss_fn(x)[one]:.2f}", *about])
+show(rows, "One image under each setting: loss, and length of the change", captions, size=1.4)
 
 # %%
-# ``target_gain`` is to first order: what the slope at the image promises. The loss is curved, so it comes out at a
-# little less or more.
+# ``target_gain`` counts on the gradient at the image. The loss is curved, so it ends up a little below or above.

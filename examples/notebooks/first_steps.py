@@ -12,13 +12,12 @@ From images to hard views in five minutes, on a CPU: what a view is made of, wha
 # 64 test images of CIFAR-10 come with the package. Put your own in their place: float (B, 3, H, W) in [0, 1], of any
 # size.
 
-import matplotlib.pyplot as plt
 import torch
 from torch import nn
 
 from idaa_transforms import IDAATransform
 from idaa_transforms.losses import nt_xent
-from idaa_transforms.sample import cifar10_sample
+from idaa_transforms.sample import cifar10_sample, show
 
 x, labels = cifar10_sample()
 torch.manual_seed(0)
@@ -37,8 +36,8 @@ print(x.shape, model(x).shape)
 # The loss to raise
 # -----------------
 #
-# A view shall be hard for this network. What that means is a loss: here SimCLR's, which asks whether the network
-# finds the mirrored image again among all others. ``detach`` says that the mirrored images stay as they are.
+# A loss says what is hard for this network. Here it is SimCLR's: does the network match the mirrored image among all
+# others? ``detach``, because the mirrored images stay as they are.
 
 anchor = model(x.flip(3)).detach()
 
@@ -51,56 +50,45 @@ def loss_fn(views):
 # The view
 # --------
 #
-# The weights come with the package. ``explain`` gives the views and everything that led to them; ``aug(x,
-# loss_fn=loss_fn)`` gives the views alone.
+# The weights come with the package. ``explain`` returns the views and everything that led to them; ``aug(x,
+# loss_fn=loss_fn)`` returns only the views.
 
 aug = IDAATransform.from_pretrained("cifar10-vae-z128", eps=0.5)
 found = aug.explain(x, loss_fn=loss_fn)
 print(f"loss before {found.loss_before.mean():.2f}, after {found.loss_after.mean():.2f}")
 
 # %%
-# The VAE splits each image into a reconstruction G(x), which holds what it can say about the image, and the rest
-# R(x). The view moves G(x), and leaves R(x) as it is.
+# The VAE splits each image into a coarse reconstruction and the rest, the fine detail. The view moves the
+# reconstruction and keeps the detail. Detail and change are shown around grey.
 
+shown = slice(1, 9)
 rows = {
-    "x": x,
-    "G(x)": found.reconstruction,
-    "R(x)": found.residual + 0.5,
-    "x'": found.views,
-    "4 (x' - x)": 4 * (found.views - x) + 0.5,
+    "image": x[shown],
+    "reconstruction": found.reconstruction[shown],
+    "detail": found.residual[shown] + 0.5,
+    "hard view": found.views[shown],
+    "change": (found.views - x)[shown] + 0.5,
 }
-
-
-def show(rows, title):
-    figure, axes = plt.subplots(len(rows), 8, figsize=(9, 1.1 * len(rows) + 0.4), squeeze=False)
-    figure.suptitle(title)
-    for line, (label, images) in zip(axes, rows.items(), strict=True):
-        line[0].set_ylabel(label, rotation=0, ha="right", va="center")
-        for axis, image in zip(line, images[1:], strict=False):
-            axis.imshow(image.clamp(0, 1).permute(1, 2, 0).numpy())
-            axis.set(xticks=[], yticks=[])
-    plt.show()
-
-
-show(rows, "Images, reconstructions, residuals, hard views, and what changed")
+show(rows, "The reconstruction moves, the detail stays")
 
 # %%
 # What eps does
 # -------------
 #
-# A larger eps makes views harder. Some way on they no longer show the same thing.
+# A larger eps makes views harder, until they no longer show the same thing.
 
-show({f"eps {eps:g}": aug(x, loss_fn=loss_fn, eps=eps) for eps in (0.1, 0.5, 1.0, 2.0)}, "The same images as eps grows")
+by_eps = {f"eps {eps:g}": aug(x, loss_fn=loss_fn, eps=eps)[shown] for eps in (0.1, 0.5, 1.0, 2.0)}
+show(by_eps, "The same images as eps grows")
 
 # %%
 # Train with it
 # -------------
 #
-# A training step with two random views has the gradient that a hard view needs. ``grad=`` takes it, and no further
-# pass through the network is made. Here the random views are only mirrored and a little noisy.
+# A training step with two random views already has the gradient that a hard view needs. ``grad=`` takes it, so the
+# network is not run again. The random views here are only mirrored and a little noisy.
 
 optimiser, losses = torch.optim.Adam(model.parameters(), lr=1e-3), []
-for _ in range(30):
+for _ in range(20):
     x1 = (x + 0.05 * torch.randn_like(x)).clamp(0, 1).requires_grad_()
     x2 = (x.flip(3) + 0.05 * torch.randn_like(x)).clamp(0, 1)
     z1, z2 = model(x1), model(x2)

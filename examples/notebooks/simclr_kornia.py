@@ -2,16 +2,15 @@
 SimCLR with kornia and IDAA
 ===========================
 
-Random augmentation by kornia, a hard view in the same pipeline, and what the network finds harder at the end: a whole
-training loop, small enough for a CPU.
+Random augmentation by kornia and a hard view in the same pipeline, in a training loop that is small enough for a CPU.
 """
 
 # %%
 # The pipeline
 # ------------
 #
-# ``RandomIDAA`` is a kornia augmentation like the others: it has ``p``, moves masks along (as they are), and replays.
-# It stands after the random ones, so that nothing random is between the attack and the network.
+# ``RandomIDAA`` is a kornia augmentation like the others: it has ``p``, passes masks through unchanged, and can be
+# replayed. Put it after the random ones, so that nothing random comes between the attack and the network.
 
 import kornia.augmentation as K
 import matplotlib.pyplot as plt
@@ -32,7 +31,7 @@ third_view = K.AugmentationSequential(*random, hard, data_keys=["input"])
 # The network
 # -----------
 #
-# Yours goes here. It is not changed by an attack: no gradient, no buffer, no flag.
+# Yours goes here. An attack does not change it: no gradient, no buffer, no flag.
 
 x, _ = cifar10_sample()
 torch.manual_seed(0)
@@ -46,11 +45,11 @@ optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
 # Training
 # --------
 #
-# Two random views, and a third that is random and hard. A container passes images alone, so the loss is bound to
+# Two random views, and a third that is random and hard. A container passes only images, so the loss is bound to
 # ``hard`` for the block.
 
 losses = {"two random views": [], "with the hard view": []}
-for _ in range(60):
+for _ in range(30):
     z1, z2 = model(two_views(x)), model(two_views(x))
     with hard.bound(objectives.simclr(model, z2, temperature=0.2)):
         x3 = third_view(x)
@@ -62,8 +61,8 @@ for _ in range(60):
     losses["with the hard view"].append(difficult.item())
 
 # %%
-# Both losses fall. That of the hard view is the larger: it is looked for anew at every step, for the network as it is
-# then.
+# Both losses fall. The loss of the hard view stays larger, since each step finds a view that is hard for the network as
+# it is then.
 
 figure, axis = plt.subplots(figsize=(6, 3))
 figure.suptitle("NT-Xent of two random views, and of a random and a hard one")
@@ -77,7 +76,7 @@ plt.show()
 # The same views again
 # --------------------
 #
-# kornia replays a draw from its parameters. The hard change is among them, so neither the loss nor the VAE is needed.
+# kornia replays a draw from its parameters. They contain the hard change, so replay needs neither the loss nor the VAE.
 
 with hard.bound(objectives.simclr(model, model(x))):
     views = third_view(x)
@@ -85,6 +84,5 @@ again = third_view(x, params=third_view._params)
 print("the same, bit for bit:", torch.equal(views, again))
 
 # %%
-# On real data replace ``x`` by the batches of your loader, and send model and pipelines to the GPU with
-# ``.to("cuda")``. Whether the hard view is worth its time is another question; what was measured is in the
-# documentation, under "Does it help?".
+# With real data, use the batches of your loader in place of ``x``, and move model and pipelines to the GPU with
+# ``.to("cuda")``. The documentation compares what hard views gain and cost, under "Does it help?".

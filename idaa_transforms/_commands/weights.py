@@ -8,7 +8,7 @@ from .common import check_device, where
 
 
 def demo(args: argparse.Namespace) -> None:
-    """Train a small encoder on bundled CIFAR-10 images with hard views, print a table, write a picture."""
+    """Train a small network with hard views of CIFAR-10 images, print a table, draw a picture."""
     from ..demo import demo
 
     demo(args.out, args.weights, args.steps, str(check_device(args.device)), **where(args))

@@ -1,11 +1,11 @@
-"""Frozen judges of identity for identity.py: two that others trained, read from files, and two trained here.
+"""Frozen reference models for identity.py: two that others trained, read from files, and two trained here.
 
-    python -m benchmarks.judges supervised data/cifar10.npz     # runs/judges/supervised.safetensors
-    python -m benchmarks.judges simclr data/cifar10.npz         # runs/judges/simclr.safetensors
+    python -m benchmarks.reference_models supervised data/cifar10.npz   # runs/reference/supervised.safetensors
+    python -m benchmarks.reference_models simclr data/cifar10.npz       # runs/reference/simclr.safetensors
 
 Both are timm's residual network, one block a stage and a stem of stride 2, 2.4 M parameters. ``supervised`` is trained
 with cross-entropy under crops, flips, colour jitter and erased patches, another recipe than the attacked network's;
-``simclr`` with NT-Xent and no labels. A judge takes images in [0, 1] and gives logits or features.
+``simclr`` with NT-Xent and no labels. Each takes images in [0, 1] and returns logits or features.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def small_resnet() -> ResNet:
 
 
 def frozen(network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], size: int | None = None) -> nn.Module:
-    """A judge of images in [0, 1]: ``network`` in eval mode, after normalisation, and resizing to ``size``."""
+    """``network`` in eval mode, for images in [0, 1], after resizing to ``size`` and normalisation."""
     resize = [v2.Resize(size, antialias=True)] if size else []
     return nn.Sequential(*resize, v2.Normalize(mean, std), network).eval().requires_grad_(False)
 
@@ -196,12 +196,12 @@ def train(kind: str, images: Tensor, labels: Tensor, epochs: int, batch_size: in
 
 
 def main() -> None:
-    """Train one judge, say how good it is on the test images, save it in float16."""
+    """Train one reference model, report its accuracy on the test images, and save it in float16."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["supervised", "simclr"])
     parser.add_argument("data", help="an .npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=Path("runs/judges"))
+    parser.add_argument("--out", type=Path, default=Path("runs/reference"))
     args = parser.parse_args()
     with np.load(args.data) as data:
         x, y, x_test, y_test = (torch.from_numpy(data[k]) for k in ("x_train", "y_train", "x_test", "y_test"))
@@ -210,11 +210,13 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     file = args.out / f"{args.kind}.safetensors"
     save_file({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}, file)
-    judge = trained(file)
+    network = trained(file)
     with torch.no_grad():
-        out = torch.cat([judge(part.float() / 255) for part in x_test.split(500)])
+        out = torch.cat([network(part.float() / 255) for part in x_test.split(500)])
         if args.kind == "simclr":  # by the nearest of the first 10,000 training images
-            bank = functional.normalize(torch.cat([judge(part.float() / 255) for part in x[:10000].split(500)]), dim=1)
+            bank = functional.normalize(
+                torch.cat([network(part.float() / 255) for part in x[:10000].split(500)]), dim=1
+            )
             right = y[(functional.normalize(out, dim=1) @ bank.T).argmax(1)] == y_test
         else:
             right = out.argmax(1) == y_test

@@ -33,8 +33,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "cifar10-reference": {"widths": (24, 64, 160), "stride": 2, "seed": 1},
 }
 ABOUT = {
-    "cifar10-classifier": "The network that `idaa app` attacks where no other is named.",
-    "cifar10-reference": "The network that says in `idaa app` what a view shows. It is not the one that is attacked.",
+    "cifar10-classifier": "The network that `idaa app` attacks by default.",
+    "cifar10-reference": "The reference model of `idaa app`: it classifies images and views, and is not attacked.",
 }
 
 
@@ -99,13 +99,13 @@ network = load_model("{name}", logits=True)  # (B, 3, H, W) in [0, 1] to scores 
 ```
 
 A residual network of one block a stage, {network.config["widths"]} channels, {parameters:,} parameters, stored as
-float16. It sees every image at 32x32. Trained on the 50,000 training images of CIFAR-10 (Krizhevsky, 2009; no terms are
-stated with the images) for {about["epochs"]} epochs: one-cycle SGD, batches of 256, crops, flips, colours, erased
-patches, label smoothing 0.1, seed {KINDS[name]["seed"]}.
+float16. It resizes every image to 32x32. Trained on the 50,000 training images of CIFAR-10 (Krizhevsky, 2009; no
+terms are stated with the images) for {about["epochs"]} epochs: one-cycle SGD, batches of 256, crops, flips, colours,
+erased patches, label smoothing 0.1, seed {KINDS[name]["seed"]}.
 
 **Right on {100 * about["accuracy"]:.1f} % of the {about["test_images"]:,} test images**, with the weights as stored.
-Better networks are easy to have. This one is small, so that it can come with the package. It knows ten classes, and of
-a picture of anything else it says one of these.
+There are far better networks; this one is small enough to come with the package. It knows ten classes, and gives one
+of them for any picture.
 
 | run | |
 |---|---|

@@ -2,13 +2,7 @@
 
 from typing import Any
 
-INSTALL = """\
-# In Colab this installs the package; where it is installed already, nothing happens.
-import importlib.util
-
-if importlib.util.find_spec("idaa_transforms") is None:
-    %pip install --quiet "idaa_transforms[kornia,plot,timm,train]"
-"""
+INSTALL = "# This needs idaa_transforms with its extras: run pip install '.[docs]' in a clone.\n"
 
 GREY = "#7d7d7d"  # text that can be read on white and on black: the background is that of the page
 

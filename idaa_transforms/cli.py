@@ -140,42 +140,50 @@ def _add_app(new: argparse.ArgumentParser) -> None:
 
 
 def _add_reading(new: argparse.ArgumentParser, revision: str) -> None:
-    which = "of the data set (default: train, and test or validation where it has them)"
+    which = "split of the data set (default: train, and test or validation if there is one)"
     new.add_argument("--split", metavar="NAME", help=which)
-    new.add_argument("--column", metavar="NAME", help="that holds the pictures (default: the first that does)")
+    new.add_argument("--column", metavar="NAME", help="column of the pictures (default: the first one)")
     new.add_argument(revision, help="branch, tag or commit of a data set of the Hub (default: main)")
     new.add_argument("--skip-bad", action="store_true", help=_SKIP)
 
 
 def _add_training(new: argparse.ArgumentParser) -> None:
     new.add_argument("data", help=_DATA)
-    new.add_argument("--out", type=Path, required=True, help="folder of the run, and of the weights in the end")
-    new.add_argument("--name", help="of the weights, for the model card (default: that of the folder)")
+    new.add_argument("--out", type=Path, required=True, help="folder for the run and its weights")
+    new.add_argument("--name", help="name of the weights in the model card (default: the folder's)")
     new.add_argument("--about", default="", help="a sentence on the data, for the model card")
-    layouts = f"the data are signals, {_LAYOUTS}, in units of their own"
+    layouts = f"the data are signals, {_LAYOUTS}, in their own units"
     new.add_argument("--signals", choices=["ncl", "nlc"], help=layouts)
-    start = "weights to start from, by name or folder; image size, network and statistics come with them"
+    start = "start from these weights (name or folder), which also set image size, network and statistics"
     new.add_argument("--from", dest="start", metavar="WEIGHTS", help=start)
     new.add_argument("--image-size", type=_count, help="height and width (default: that of the images)")
     new.add_argument("--latent-dim", type=_count, help="length of z (default: 512)")
     new.add_argument("--width", type=_count, help="channels at the bottleneck (default: 128)")
-    new.add_argument("--depth", type=_count, help="stride-2 stages (default: as many as lead to about 8x8)")
-    new.add_argument("--spatial", action="store_true", help="z is a map: a small part of the parameters")
+    new.add_argument("--depth", type=_count, help="number of stride-2 stages (default: down to about 8x8)")
+    new.add_argument("--spatial", action="store_true", help="make z a map, with far fewer parameters")
     beta = "weight of the KL term (default: 0.1 H W / (2 z), the paper's kl = 0.1)"
     new.add_argument("--beta", type=_positive, help=beta)
     statistics = "normalise by these (default: by the data's name)"
     new.add_argument("--statistics", choices=["cifar", "imagenet"], help=statistics)
-    new.add_argument("--epochs", type=_count, help="default: 300, the paper's; 20 with --from")
-    batch = "over all processes (default: 128, or all images where there are fewer)"
+    new.add_argument(
+        "--epochs", type=_count, help="passes over the data (default: 300, as in the paper; 20 with --from)"
+    )
+    batch = "images per batch, over all processes (default: 128, or all if there are fewer)"
     new.add_argument("--batch-size", type=_count, help=batch)
-    new.add_argument("--lr", type=_positive, help="falls linearly to 0 (default: 0.0005; 0.0001 with --from)")
-    new.add_argument("--stop-after", type=_count, metavar="EPOCH", help="end there; the same command goes on later")
-    new.add_argument("--seed", type=_whole, default=0, help="default: %(default)s")
-    bf16 = "bfloat16 autocast (default: where the device has it)"
+    new.add_argument(
+        "--lr", type=_positive, help="learning rate, which falls linearly to 0 (default: 0.0005; 0.0001 with --from)"
+    )
+    new.add_argument(
+        "--stop-after", type=_count, metavar="EPOCH", help="stop after this epoch; the same command resumes"
+    )
+    new.add_argument("--seed", type=_whole, default=0, help="random seed (default: %(default)s)")
+    bf16 = "bfloat16 autocast (default: if the device supports it)"
     new.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=None, help=bf16)
-    new.add_argument("--compile", action="store_true", help="torch.compile")
+    new.add_argument("--compile", action="store_true", help="compile the VAE with torch.compile")
     new.add_argument("--workers", type=_whole, default=0, help="processes that decode pictures (default: %(default)s)")
-    new.add_argument("--channels", type=int, choices=[1, 3], help="of pictures (default: 1 if all are grey, else 3)")
+    new.add_argument(
+        "--channels", type=int, choices=[1, 3], help="channels of pictures (default: 1 if all are grey, else 3)"
+    )
     _add_reading(new, "--revision")
 
 
@@ -186,7 +194,7 @@ def _add_measuring(new: argparse.ArgumentParser) -> None:
     new.add_argument("--reference", required=True, metavar="MODEL", help=reference)
     new.add_argument("--logits", action="store_true", help="the reference model returns class scores, not features")
     new.add_argument("--model", metavar="MODEL", help=f"model to attack: {_MODEL} (default: the reference model)")
-    new.add_argument("--keep", type=_share, default=0.95, help="share of views that have to keep their identity")
+    new.add_argument("--keep", type=_share, default=0.95, help="share of views that must keep their identity")
     new.add_argument("--images", type=_count, default=512, help="maximum number of images (a random subset)")
     new.add_argument("--image-size", type=_count, help="crop to squares of this height (default: their own size)")
     new.add_argument("--batch-size", type=_count, default=128, help="images per batch, which the loss depends on")

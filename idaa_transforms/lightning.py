@@ -1,4 +1,4 @@
-"""Hard views in Lightning for frameworks that own their training step and leave only hooks, such as solo-learn."""
+"""A Lightning callback for frameworks that own the training step and leave only hooks, such as solo-learn."""
 
 from __future__ import annotations
 

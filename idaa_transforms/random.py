@@ -1,4 +1,4 @@
-"""Random augmentations of whole batches that cost next to nothing, and one random draw that is used twice."""
+"""Free random augmentations of whole batches, and a random draw that can be repeated."""
 
 from __future__ import annotations
 

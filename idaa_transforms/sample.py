@@ -1,4 +1,4 @@
-"""Sixty-four test images of CIFAR-10 that come with the package, and a function that shows images."""
+"""The first 64 test images of CIFAR-10, which come with the package, and a function that shows images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IDAA, and CLAE, the same in pixel space, as torchvision v2 transforms of whole batches."""
+"""IDAA, and CLAE (the same in pixel space), as torchvision v2 transforms of whole batches."""
 
 from __future__ import annotations
 

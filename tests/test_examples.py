@@ -37,17 +37,11 @@ def test_accelerate_on_two_processes():
 @pytest.mark.slow
 def test_demo(tmp_path, capsys):
     main(["demo", "--out", str(tmp_path), "--steps", "8"])
-    table = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.strip()}
-    losses = {view: float(table[view][0]) for view in ("clean", "CLAE", "IDAA")}
-    assert losses["IDAA"] > losses["clean"]
-    assert losses["CLAE"] > losses["clean"]
-    assert table["IDAA"][1] == "0.100"
+    rows = {line[:12].strip(): line[12:].split() for line in capsys.readouterr().out.splitlines()}
+    image, clae, hard = (float(rows[view][0]) for view in ("image", "CLAE view", "hard view"))
+    assert hard > image
+    assert clae > image
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_an_error_is_one_line():
-    with pytest.raises(SystemExit, match="idaa: unknown name 'nonsense'"):
-        main(["demo", "--weights", "nonsense", "--steps", "1"])
 
 
 @pytest.mark.slow
@@ -72,4 +66,4 @@ for needed in (
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     cures = [line.partition(" is needed for this: pip install ")[::2] for line in run.stdout.splitlines()]
-    assert [cure for _, cure in cures] == [f"'idaa_transforms[{extra}]'" for extra in ("kornia", "all", "diffusers")]
+    assert [cure for _, cure in cures] == [f"'idaa_transforms[{extra}]'" for extra in ("kornia", "train", "diffusers")]

@@ -87,6 +87,6 @@ except ValueError as error:
     print(error)
 
 # %%
-# With enough pictures, ``result.save(folder)`` makes this eps the default of the weights in your folder. ``idaa
-# calibrate my-vae --data pictures --reference resnet18 --save`` does all of this in one command, and ``idaa inspect`` writes a
+# With enough pictures, ``result.save(folder)`` makes this eps the default of the weights in your folder. The command
+# ``idaa calibrate my-vae --data pictures --reference resnet18 --save`` does all of this, and ``idaa inspect`` writes a
 # page with views at several eps.

@@ -1,4 +1,4 @@
-"""The command that shows views in a browser."""
+"""``idaa app``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that measure what views cost in identity."""
+"""``idaa inspect`` and ``idaa calibrate``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that make and measure autoencoders."""
+"""``idaa train-vae``, ``eval-vae`` and ``convert``."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ OWN = ("image_size", "channels", "latent_dim", "width", "depth", "spatial", "bet
 def train_vae(args: argparse.Namespace) -> None:
     """Train a VAE on your own images, or signals, and write a folder that from_pretrained reads.
 
-    The same command goes on where a run was interrupted, and ends with the same weights. Under torchrun it uses all
-    the processes. The exit status is 3 if the weights explain less than half of the variance of the pixels.
+    The same command resumes an interrupted run and ends with the same weights. Under torchrun it uses all
+    processes. The exit status is 3 if the weights explain less than half of the variance of the pixels.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Commands about weights and data that are there."""
+"""``idaa demo``, ``list`` and ``push``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps inside an eps-ball: where delta starts, how it moves uphill, and what keeps it within its bound."""
+"""Gradient ascent on delta inside an eps-ball."""
 
 from __future__ import annotations
 

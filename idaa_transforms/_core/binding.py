@@ -1,4 +1,4 @@
-"""How a closure reaches a transform that a container calls with images alone."""
+"""Bind a closure to a transform, for containers that pass only images."""
 
 from __future__ import annotations
 

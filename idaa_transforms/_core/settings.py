@@ -1,4 +1,4 @@
-"""The settings of a transform: what values each may have. Their meaning is in the docstrings of the transforms."""
+"""Check the settings of a transform. The docstrings of the transforms explain them."""
 
 from __future__ import annotations
 

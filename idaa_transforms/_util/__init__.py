@@ -1,1 +1,1 @@
-"""Small things that every room uses and that know nothing of the method."""
+"""Helpers for files, pictures and provenance that know nothing of the method."""

@@ -1,4 +1,4 @@
-"""What is not needed by the core is imported where it is used, and asked for by the name of its extra."""
+"""Lazy imports of optional dependencies, with an error that names the extra."""
 
 from __future__ import annotations
 

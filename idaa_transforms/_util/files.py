@@ -1,4 +1,4 @@
-"""Files that are there whole or as they were before."""
+"""Write files atomically."""
 
 from __future__ import annotations
 

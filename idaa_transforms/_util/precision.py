@@ -1,4 +1,4 @@
-"""Where bfloat16 pays: a processor without instructions for it emulates it, many times slower than float32."""
+"""Tell whether bfloat16 is fast on a device. A CPU without instructions for it emulates it many times slower."""
 
 from __future__ import annotations
 

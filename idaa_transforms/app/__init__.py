@@ -1,1 +1,1 @@
-"""``idaa app``: see in a browser what a view is. Only :mod:`.server` needs gradio."""
+"""``idaa app``: see hard views in a browser. Only :mod:`.server` needs gradio."""

@@ -1,4 +1,4 @@
-"""The weights and networks that the app offers, all loaded at the start and shared by all visitors."""
+"""The weights and networks that the app offers. Loaded once and shared by all visitors."""
 
 from __future__ import annotations
 

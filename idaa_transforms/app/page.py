@@ -1,4 +1,4 @@
-"""A view as HTML, with the pictures in it: nothing is written to a file."""
+"""A view as HTML with its pictures inline, so that nothing is written to a file."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def pictures_html(view: View, name: str) -> str:
     most = float(change.max())
     top = next((scale for scale in SCALES if most <= scale), most)
     figures = (
-        _figure("x", "the picture", view.x, f"The picture: {name}"),
-        _figure("x'", "its view", view.view, "The view"),
+        _figure("picture", "", view.x, f"The picture: {name}"),
+        _figure("hard view", "", view.view, "The hard view"),
         _figure("change", f"white: {top:g}", (change / top).expand(3, -1, -1), f"The change, {most:.3f} at most"),
-        _figure("G(x)", "the part that moves", view.reconstruction, "The reconstruction by the autoencoder"),
-        _figure("R(x)", "the rest, which stays", view.residual + 0.5, "What the reconstruction lacks; grey is 0"),
+        _figure("reconstruction", "this moves", view.reconstruction, "The reconstruction by the autoencoder"),
+        _figure("detail", "this stays", view.residual + 0.5, "What the reconstruction lacks; grey is 0"),
     )
     return f'<div class="idaa"><div class="pictures">{"".join(figures)}</div></div>'
 
@@ -43,7 +43,7 @@ def predictions_html(view: View, is_sample: bool) -> str:
     """
     losses = (
         f'<p class="loss">Loss of the network: <b id="before">{view.loss_before:.4f}</b> for the picture, '
-        f'<b id="after">{view.loss_after:.4f}</b> for the view. '
+        f'<b id="after">{view.loss_after:.4f}</b> for the hard view. '
         f'<span class="soft">Made in {1000 * view.seconds:.0f} ms.</span></p>'
     )
     both = {"The reference model": view.reference, "The network": view.network}

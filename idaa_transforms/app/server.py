@@ -1,4 +1,4 @@
-"""The page: gradio around :func:`.view.make_view`."""
+"""The gradio page around :func:`.view.make_view`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ MAX_BYTES, MAX_STEPS = 10_000_000, 20
 DELETE_UPLOADS = (10, 30)
 """Uploads are read at once. Their files are looked for every so many seconds, and deleted at this age."""
 HEAD = """# Harder for a network, still the same picture
-A network learns most from what it finds hard. This page changes a picture so that a network's loss rises and you still
-see the same thing: an autoencoder splits it into a part that moves, by at most *eps*, and a rest that stays. How far
-can eps go until a second network, the reference model, sees something else?"""
+Move *eps* and watch: the picture changes so that a neural network finds it harder, while you still see the same thing.
+The reconstruction moves, the detail stays. How far can you go before a second network, the reference model, sees
+something else?"""
 
 
 def launch(models: Models, host: str = "127.0.0.1", port: int = 7860, block: bool = True) -> gr.Blocks:
@@ -71,7 +71,7 @@ def build(models: Models) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
                 pictures = gr.HTML(elem_id="pictures", min_height=180)
-                eps = gr.Slider(**_eps_range(models, next(iter(models.weights))), label="eps: how far the view may go")
+                eps = gr.Slider(**_eps_range(models, next(iter(models.weights))), label="eps: how far the view can go")
                 predictions = gr.HTML(elem_id="predictions")
             with gr.Column(scale=2, min_width=320):
                 gallery, file, told = _pictures()

@@ -1,4 +1,4 @@
-"""One view of one picture, with everything the page shows of it. It does not need gradio."""
+"""Make one view of one picture, with everything that the page shows of it. Does not need gradio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one place where the range, size and dtype of images meet those of an autoencoder."""
+"""Convert between the user's images and an autoencoder's: range, size and dtype."""
 
 from __future__ import annotations
 

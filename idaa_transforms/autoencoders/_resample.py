@@ -1,4 +1,4 @@
-"""Images and signals at another size, by one matrix product for each axis.
+"""Resample images and signals by one matrix product for each axis.
 
 A product with a fixed matrix has its exact adjoint, the product with the transposed one, adds up in the same order
 every time, on GPUs too, and does not care how the sizes relate. That is what a step through it needs;

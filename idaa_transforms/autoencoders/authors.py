@@ -1,4 +1,4 @@
-"""The paper's own checkpoints, read into :class:`.ConvVAE`."""
+"""Read the authors' checkpoints into :class:`.ConvVAE`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ConvVAE: the paper's variational autoencoders, all sizes of them, for images and signals, as one module."""
+"""ConvVAE: the paper's variational autoencoders of any size, for images and signals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an autoencoder is what it says: a look at what it makes of natural images."""
+"""Warn when an autoencoder reconstructs natural images badly, which suggests wrong settings."""
 
 from __future__ import annotations
 

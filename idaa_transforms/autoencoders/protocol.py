@@ -1,4 +1,4 @@
-"""What a transform asks of an autoencoder."""
+"""The methods and attributes that a transform needs of an autoencoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anyone's encoder and decoder as an autoencoder for the transforms, and a check that it is what it says."""
+"""Use any encoder and decoder as an autoencoder."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def read_config(file: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise WeightsError(
             f"{file} has format version {reprlib.repr(version)}, and this release reads {FORMAT_VERSION}; "
-            "upgrade: pip install -U idaa_transforms"
+            "upgrade idaa_transforms"
         )
     if not isinstance(name, str) or name not in AUTOENCODERS:
         raise WeightsError(

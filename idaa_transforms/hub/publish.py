@@ -1,4 +1,4 @@
-"""Publish a folder of weights on the Hugging Face Hub, all of it or nothing."""
+"""Publish a whole folder of weights on the Hugging Face Hub in one commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretrained autoencoders by name: those of this release, folders, and repositories on the Hugging Face Hub."""
+"""Load pretrained autoencoders: by a name of this release, from a folder, or from the Hugging Face Hub."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Download repositories of the Hugging Face Hub; whatever goes wrong is one clear error."""
+"""Download weights from the Hugging Face Hub, with one clear error if that fails."""
 
 from __future__ import annotations
 

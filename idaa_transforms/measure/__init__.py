@@ -1,4 +1,4 @@
-"""How hard views are and how much identity they keep, according to a reference model; and which eps to use."""
+"""Measure how hard views are and how much identity they keep, and choose eps by that."""
 
 from .calibration import Calibration, calibrate
 from .identity import IdentityMeter

@@ -1,4 +1,4 @@
-"""Find how large eps may be: the largest one that keeps a given share of the images' identity, and the whole curve."""
+"""Find the largest eps that keeps a given share of the images' identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How precisely a share is known that was measured on some images."""
+"""Confidence intervals of a share that was measured on some images."""
 
 from __future__ import annotations
 

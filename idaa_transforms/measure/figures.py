@@ -1,4 +1,4 @@
-"""Figures of the report, as HTML: strips of images, and curves as SVG in the colours of the page."""
+"""Figures of the report as HTML: strips of images, and curves as SVG."""
 
 from __future__ import annotations
 

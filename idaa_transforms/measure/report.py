@@ -1,4 +1,4 @@
-"""``idaa inspect``: what weights do to your images and encoder, as one HTML file that needs nothing else."""
+"""``idaa inspect``: a report on weights, your images and your encoder, as one HTML file."""
 
 from __future__ import annotations
 

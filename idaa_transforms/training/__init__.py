@@ -1,1 +1,1 @@
-"""From images to a folder of weights: data, recipe, evaluation and model card."""
+"""Train a VAE: data, recipe, evaluation and model card."""

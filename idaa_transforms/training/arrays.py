@@ -1,4 +1,4 @@
-"""Images and signals as arrays, in an .npz or an .npy: numpy reads them, and nothing is unpickled."""
+"""Read images and signals from .npz and .npy files, without unpickling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained VAE as a folder that is ready for the Hub, its model card filled in from what was measured."""
+"""Save a trained VAE as a folder for the Hub, with a model card of what was measured."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ tags: [vae, data-augmentation, adversarial-augmentation, self-supervised-learnin
 
 # {name}
 
-A VAE for identity-disentangled adversarial augmentation (IDAA; Yang, Zhou, Tian, Tao, ICML 2022): views of an image
-that are hard for the model in training and still show the same sample.
+A VAE for identity-disentangled adversarial augmentation (IDAA; Yang, Zhou, Tian and Tao, ICML 2022). It makes views of
+an image that are hard for the model in training and still show the same sample.
 
 ```python
 from idaa_transforms import IDAATransform
@@ -53,7 +53,7 @@ to 0, {epochs} epochs, batches of {batch_size}, seed {seed}, {precision}; {augme
 
 ## Measured
 
-On {test_images} test images, z the mean of q(z|x), with the weights as stored here.
+On {test_images} test images, with z the mean of q(z|x) and the weights as stored here.
 
 | what | value |
 |---|---|
@@ -76,8 +76,8 @@ The shares need not add up to 1: G and R are not orthogonal.
 
 ## Limits
 
-The views are as good as this VAE knows the images, and it was trained on the data above only. How much identity a step
-of eps costs depends on the model that is attacked; measure it on your own: `idaa inspect`.
+The VAE was trained only on the data above; expect worse views of other images. How much identity an eps costs depends
+on the model that is attacked: measure it on your images with `idaa inspect`.
 """
 
 

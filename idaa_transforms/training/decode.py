@@ -1,4 +1,4 @@
-"""One picture as pixels: uint8 (C, H, W), upright, on white where it is transparent; docs/data.md has the rules.
+"""Decode one picture to uint8 (C, H, W), upright and on white. docs/data.md has the rules.
 
 torchvision decodes JPEG, twice as fast as Pillow, which looks at every header first and decodes the rest: torchvision
 has no limit against bombs, ends the process at some damaged PNGs, and does not turn a WebP.

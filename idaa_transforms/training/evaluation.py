@@ -1,4 +1,4 @@
-"""What an autoencoder makes of images, in numbers and as a picture."""
+"""Measure and draw how well an autoencoder reconstructs images."""
 
 from __future__ import annotations
 

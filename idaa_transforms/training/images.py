@@ -1,4 +1,4 @@
-"""The one door for data: pictures of any kind (``pictures.py``), or arrays in an .npz or .npy, as tensors."""
+"""Load images from pictures or arrays as tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every training run needs: its device, its processes, a folder of its own, and files that survive anything."""
+"""Device, processes, folder and atomic files of a training run."""
 
 from __future__ import annotations
 

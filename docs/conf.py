@@ -39,7 +39,7 @@ include_patterns = [
     "benchmarks/results/speed/speed.md",
     "weights/*/README.md",
 ]
-exclude_patterns = [".*", "build", "data", "dist", "runs", "tests", "docs/_*", "docs/**/GALLERY_HEADER.rst"]
+exclude_patterns = [".*", "build", "data", "dist", "runs", "tests", "docs/_*", "docs/**/GALLERY_HEADER.*"]
 exclude_patterns += ["examples/gallery/README.md"]  # the gallery for a forge; the site has the gallery itself
 suppress_warnings = ["config.cache"]  # functions among the settings of the gallery
 

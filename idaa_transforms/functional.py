@@ -74,7 +74,7 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Views:
-    """What :func:`idaa` found; tensors are detached and have the batch first.
+    """Views and how they were made. Tensors are detached and have the batch first.
 
     Beside its fields it has ``latent`` z = E(x), ``reconstruction`` G and ``residual`` R = x - G, at the size of x.
     """

@@ -36,7 +36,7 @@ CHECKS = _CHECKS | {"guard": check_guard}
 
 @dataclass(frozen=True)
 class Explanation(Views):
-    """A :class:`.Views` with the loss as the closure returns it: of x, and of the views."""
+    """The views, how they were made, and the losses of x and of the views as the closure returned them."""
 
     loss_before: Tensor
     loss_after: Tensor

@@ -11,7 +11,8 @@ FOUND = {file.relative_to(ROOT).with_suffix("").parts[0] for file in FILES}
 LEVELS = (  # what stands in one line knows only the lines above it
     ("_version", "losses", "random"),
     ("_util", "preserve"),
-    ("autoencoders", "_core", "sample"),
+    ("sample",),
+    ("autoencoders", "_core"),
     ("functional", "hub"),
     ("guard", "objectives", "batchnorm"),
     ("transforms",),

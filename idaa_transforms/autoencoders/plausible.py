@@ -1,4 +1,4 @@
-"""Warn when an autoencoder reconstructs natural images badly, which suggests wrong settings."""
+"""Reject an autoencoder that reconstructs natural images badly, which suggests wrong settings."""
 
 from __future__ import annotations
 

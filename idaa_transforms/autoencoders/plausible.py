@@ -1,4 +1,4 @@
-"""Reject an autoencoder that reconstructs natural images badly, which suggests wrong settings."""
+"""Measure how well an autoencoder reconstructs natural images, to detect wrong settings or weights."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_settings_of_the_weights_give_way_to_what_is_chosen(place):
     IDAATransform.from_pretrained(folder, steps=4, p=0.2, mean=mean, std=std).save_pretrained(folder)
     models = Models(["./mine", SMALL])
     views = [make_view(sample(3).at(32), models, name, *CHOICES[1:]).view for name in models.weights]
-    assert torch.equal(*views)
+    torch.testing.assert_close(*views, rtol=0, atol=1e-5)  # to rounding: one of them divides by a std of 1
     assert torch.equal(run(code_of(sample(3), 32, models, "./mine", *CHOICES[1:]))["found"].views[0], views[0])
 
 

@@ -27,8 +27,9 @@ tables: .venv/installed
 	$(BIN)/python -m benchmarks.tables
 
 # The site, in build/docs/index.html. A name that does not resolve, a link that leads nowhere, a page that fails: all are errors.
+# One thread: more wait for each other where other work has a core.
 docs: .venv/installed
-	MPLBACKEND=agg $(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --jobs 2 -c docs -d build/doctrees . build/docs
+	OMP_NUM_THREADS=1 MPLBACKEND=agg $(BIN)/sphinx-build --nitpicky --fail-on-warning --keep-going --jobs 2 -c docs -d build/doctrees . build/docs
 	$(BIN)/python docs/check_links.py build/docs
 	@echo 'The site is built: open build/docs/index.html'
 

@@ -32,7 +32,7 @@ def main() -> list[float]:
     set_seed(accelerator.process_index)  # other random views on each process
     random = nn.Sequential(K.RandomResizedCrop((32, 32)), K.RandomHorizontalFlip(), K.ColorJitter(0.4, 0.4, 0.4))
     criterion = NTXentLoss(gather_distributed=accelerator.num_processes > 1)
-    idaa = IDAATransform.from_pretrained("cifar10-vae").to(accelerator.device)
+    idaa = IDAATransform.from_pretrained("cifar10-vae-small").to(accelerator.device)
 
     losses = []
     for epoch in range(EPOCHS):

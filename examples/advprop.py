@@ -22,7 +22,7 @@ def main() -> list[float]:
     model = timm.create_model("resnet10t", num_classes=10)
     model.maxpool = nn.Identity()  # for small images
     model = convert_dual_batchnorm(model).to(DEVICE)
-    idaa = IDAATransform.from_pretrained("cifar10-vae").to(DEVICE)
+    idaa = IDAATransform.from_pretrained("cifar10-vae-small").to(DEVICE)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     images, labels = (t.to(DEVICE) for t in cifar10_sample())
     flip = v2.RandomHorizontalFlip()

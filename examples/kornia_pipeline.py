@@ -23,7 +23,7 @@ def main() -> list[float]:
     model = timm.create_model("resnet10t", num_classes=64)
     model.maxpool = nn.Identity()  # for small images
     model.to(DEVICE)
-    hard = RandomIDAA.from_pretrained("cifar10-vae", p=0.8)
+    hard = RandomIDAA.from_pretrained("cifar10-vae-small", p=0.8)
     pipeline = K.AugmentationSequential(
         K.RandomResizedCrop((32, 32), scale=(0.2, 1.0)),
         K.RandomHorizontalFlip(),

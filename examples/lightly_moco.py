@@ -32,7 +32,7 @@ def main() -> list[float]:
     random = nn.Sequential(
         K.RandomResizedCrop((32, 32), scale=(0.2, 1.0)), K.RandomHorizontalFlip(), K.ColorJitter(0.4, 0.4)
     )
-    idaa = IDAATransform.from_pretrained("cifar10-vae").to(DEVICE)
+    idaa = IDAATransform.from_pretrained("cifar10-vae-small").to(DEVICE)
     criterion = NTXentLoss(temperature=0.2, memory_bank_size=(128, 64)).to(DEVICE)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     images = cifar10_sample()[0].to(DEVICE)

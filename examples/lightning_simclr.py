@@ -27,7 +27,7 @@ class SimCLR(L.LightningModule):
         self.random = nn.Sequential(
             K.RandomResizedCrop((32, 32)), K.RandomHorizontalFlip(), K.ColorJitter(0.4, 0.4, 0.4)
         )
-        self.idaa = IDAATransform.from_pretrained("cifar10-vae")  # a module: Lightning moves it to the device
+        self.idaa = IDAATransform.from_pretrained("cifar10-vae-small")  # a module: Lightning moves it to the device
         self.losses: list[float] = []
 
     def on_after_batch_transfer(self, batch: list[torch.Tensor], dataloader_idx: int) -> tuple[torch.Tensor, ...]:

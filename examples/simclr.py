@@ -46,7 +46,7 @@ def main(by: str = "grad") -> list[float]:
     model = torchvision.models.resnet18(num_classes=64)
     model.maxpool = nn.Identity()  # for small images
     model.to(DEVICE)
-    idaa = IDAATransform.from_pretrained("cifar10-vae").to(DEVICE)
+    idaa = IDAATransform.from_pretrained("cifar10-vae-small").to(DEVICE)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     loader = DataLoader(TwoViews(), batch_size=32, shuffle=True, drop_last=True)
 

@@ -1,6 +1,6 @@
 """Identity-disentangled adversarial augmentation for self-supervised learning, as batch transforms::
 
-aug = IDAATransform.from_pretrained("cifar10-vae")
+aug = IDAATransform.from_pretrained("cifar10-vae-small")
 views = aug(x, loss_fn=nce)
 
 Names are imported when they are first used, so that ``import idaa_transforms`` and the ``idaa`` command start at once.

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     new = command("demo", demo)
     new.add_argument("--out", type=Path, default=Path("demo-out"), help="folder for the picture")
-    new.add_argument("--weights", default="cifar10-vae", help=_WEIGHTS)
+    new.add_argument("--weights", default="cifar10-vae-small", help=_WEIGHTS)
     new.add_argument("--steps", type=_count, default=20, help="training steps")
     from_hub(new)
 

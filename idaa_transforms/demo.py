@@ -21,7 +21,7 @@ from .transforms import CLAETransform, IDAATransform
 CLAE_EPS = 0.006  # the paper's 0.03 on normalised pixels, in units of [0, 1]
 
 
-def demo(out: Path, weights: str = "cifar10-vae", steps: int = 20, device: str = "cpu", **where: Any) -> None:
+def demo(out: Path, weights: str = "cifar10-vae-small", steps: int = 20, device: str = "cpu", **where: Any) -> None:
     """Train a small network with SimCLR and hard views, then compare what views do to its loss.
 
     Args:

@@ -201,7 +201,7 @@ class RandomIDAA(_RandomAttack):
         (B, C, H, W) or (C, H, W) float to (B, C, H, W). Masks, boxes and keypoints pass.
 
     Example:
-        >>> aug = AugmentationSequential(RandomHorizontalFlip(), RandomIDAA.from_pretrained("cifar10-vae", p=0.5))
+        >>> aug = AugmentationSequential(RandomHorizontalFlip(), RandomIDAA.from_pretrained("cifar10-vae-small", p=0.5))
         >>> with aug[1].bound(nce):
         ...     views = aug(x)
     """

@@ -42,7 +42,7 @@ class IDAACallback(pl.Callback):
                 other = module(views[1])["z"]
                 return objectives.simclr(lambda v: module(v)["z"], other)
 
-            trainer = Trainer(callbacks=[IDAACallback(IDAATransform.from_pretrained("cifar10-vae"), make_loss)])
+            trainer = Trainer(callbacks=[IDAACallback(IDAATransform.from_pretrained("cifar10-vae-small"), make_loss)])
     """
 
     def __init__(

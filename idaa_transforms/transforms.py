@@ -372,7 +372,7 @@ class IDAATransform(AdversarialTransform):
         autoencoder takes signals, (B, C, L) of any length, in the units it was trained on.
 
     Example:
-        >>> aug = IDAATransform.from_pretrained("cifar10-vae", p=0.5)
+        >>> aug = IDAATransform.from_pretrained("cifar10-vae-small", p=0.5)
         >>> views = aug(x, loss_fn=lambda v: nt_xent(model(v), anchor))
     """
 

@@ -26,7 +26,7 @@ large = torch.cat([pil_to_tensor(photograph)[None] / 255, cifar10_sample((224, 2
 # SimCLR, against the mirrored images. ``explain`` returns the views and everything that led to them.
 
 network = load_model("cifar10-classifier")
-aug = IDAATransform.from_pretrained("cifar10-vae", eps=0.4)
+aug = IDAATransform.from_pretrained("cifar10-vae-small", eps=0.4)
 rows = {}
 for size, x, some in (("224 pixels", large, [0]), ("32 pixels", small, [1, 7])):
     result = aug.explain(x, loss_fn=objectives.simclr(network, network(x.flip(3)), temperature=0.2))

@@ -27,7 +27,7 @@ random_views = torch.nn.Sequential(
 # %%
 # Six random draws, and six strengths of each attack. The first eps of CLAE is that of the IDAA paper.
 
-idaa, clae = IDAATransform.from_pretrained("cifar10-vae"), CLAETransform()
+idaa, clae = IDAATransform.from_pretrained("cifar10-vae-small"), CLAETransform()
 strengths = (0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 pixels = (0.006, 0.012, 0.025, 0.05, 0.1, 0.2)
 made = {

@@ -16,7 +16,7 @@ from idaa_transforms.sample import CLASSES, cifar10_sample, show
 x, labels = cifar10_sample()
 network = load_model("cifar10-classifier")
 loss_fn = objectives.simclr(network, network(x.flip(3)), temperature=0.2)
-aug = IDAATransform.from_pretrained("cifar10-vae")
+aug = IDAATransform.from_pretrained("cifar10-vae-small")
 strengths = (0.0, 0.1, 0.2, 0.4, 0.7, 1.0, 2.0)
 views = {eps: aug(x, loss_fn=loss_fn, eps=eps) for eps in strengths}
 

@@ -13,7 +13,7 @@ from idaa_transforms.sample import cifar10_sample, show
 x = cifar10_sample()[0][:32]
 network = load_model("cifar10-classifier")
 loss_fn = objectives.simclr(network, network(x.flip(3)), temperature=0.2)
-vae = IDAATransform.from_pretrained("cifar10-vae").autoencoder
+vae = IDAATransform.from_pretrained("cifar10-vae-small").autoencoder
 one = 23
 
 # %%

@@ -19,7 +19,7 @@ from idaa_transforms.measure import load_model
 from idaa_transforms.sample import CLASSES, cifar10_sample, show
 
 x, labels = cifar10_sample()
-aug = IDAATransform.from_pretrained("cifar10-vae", eps=0.5)
+aug = IDAATransform.from_pretrained("cifar10-vae-small", eps=0.5)
 network = load_model("cifar10-classifier")
 result = aug.explain(x, loss_fn=objectives.simclr(network, network(x.flip(3)), temperature=0.2))
 some = [1, 7, 12, 23, 13, 8]

@@ -36,7 +36,7 @@ PRETRAINED = {
         "CIFAR-10", "5486e327d33c73df0bdad2935ad0d6a963166d4a29d775ff9d8e5366ca5c637a", OF_CIFAR
     ),
 }
-RECOMMENDED = "natural-vae"
+RECOMMENDED = "cifar10-vae-small"
 """The weights to try first."""
 _PACKAGE = Path(__file__).parents[1]
 

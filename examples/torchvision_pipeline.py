@@ -23,9 +23,8 @@ def main() -> list[float]:
     model = timm.create_model("resnet10t", num_classes=10)
     model.maxpool = nn.Identity()  # for small images
     model.to(DEVICE)
-    idaa = IDAATransform.from_pretrained("cifar10-vae-small", mean=MEAN, std=STD).to(
-        DEVICE
-    )  # it stands after Normalize
+    # It stands after Normalize.
+    idaa = IDAATransform.from_pretrained("cifar10-vae-small", mean=MEAN, std=STD).to(DEVICE)
     pipeline = v2.Compose(
         [v2.RandomHorizontalFlip(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD), idaa]
     )

@@ -111,14 +111,15 @@ WORDS = {
     "clae": "CLAE,",
     "both views": "IDAA on both views,",
 }
-# The rows of README's table, in the settings of CIFAR-10.
+# The columns and rows of README's table.
+BRIEFLY = {"cifar10-weak": "short", "cifar10-weak-long": "four times as long", "cifar10-paper": "paper's augmentation"}
 SHORT = {
     "untrained": "an untrained network",
     "none": "two random views, trained longer",
     "third": "a third random view",
-    "quantize 16": "two random views, randomly quantized",
+    "mixup .2": "two random views with mixup noise, the best free augmentation",
     "third view .2": "IDAA as a third view",
-    "third view .2 on quantize 16": "IDAA as a third view, all views randomly quantized",
+    "both views .2": "IDAA on both views",
 }
 
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from board import METHODS, SETTINGS, SHORT, in_words, kind
+from board import BRIEFLY, METHODS, SETTINGS, SHORT, in_words, kind
 
 from examples.shared.table import markdown, spread, students_t
 
@@ -78,13 +78,14 @@ def table(runs: Runs) -> str:
 
 def short(settings: dict[str, Runs]) -> str:
     """README's table: a few methods in the settings of CIFAR-10, accuracy with its 95 % interval."""
-    shown = {setting: runs for setting, runs in settings.items() if setting in ("cifar10-weak", "cifar10-paper")}
-    lines = []
-    for name, text in SHORT.items():
-        if all(name in runs for runs in shown.values()):
-            cells = [accuracy(runs, name, measure) for runs in shown.values() for measure in MEASURES]
-            lines.append([text, *cells])
-    names = [f"{SETTINGS[setting].title.partition(', ')[2]}: {name}" for setting in shown for name in MEASURES.values()]
+    shown = {setting: runs for setting, runs in settings.items() if setting in BRIEFLY}
+    cells = [(runs, measure) for runs in shown.values() for measure in MEASURES]
+    lines = [
+        [text, *(accuracy(runs, name, measure) if name in runs else "-" for runs, measure in cells)]
+        for name, text in SHORT.items()
+        if any(name in runs for runs in shown.values())
+    ]
+    names = [f"{BRIEFLY[setting]}: {name}" for setting in shown for name in MEASURES.values()]
     return markdown(["", *names], lines)
 
 
@@ -99,7 +100,10 @@ def plot(settings: dict[str, Runs], file: Path) -> None:
     """Each measure in a panel of its own, a dot for each seed and a line at the mean; ours in colour, others grey."""
     from matplotlib.figure import Figure
 
-    settings = {title: {m: r for m, r in runs.items() if m != "untrained"} for title, runs in settings.items()}
+    settings = {
+        title: {m: r for m, r in runs.items() if m != "untrained" and not m.startswith("none T")}
+        for title, runs in settings.items()
+    }
     settings = {title: runs for title, runs in settings.items() if runs}
     if not settings:
         return
@@ -113,8 +117,11 @@ def plot(settings: dict[str, Runs], file: Path) -> None:
                 found, color = values(seeds, measure), "tab:red" if ours(name) else "grey"
                 axis.plot(found, [height] * len(found), "o", color=color, markersize=4, alpha=0.7)
                 axis.plot(statistics.mean(found), height, "|", color=color, markersize=13, markeredgewidth=2)
-            axis.set_title(f"{SETTINGS[setting].title}\n{title}, %", fontsize=9)
+            axis.set_title(f"{title}, %", fontsize=9)
+            axis.locator_params("x", nbins=4)
             axis.grid(alpha=0.3, axis="x")
+        line[0].set_ylim(-0.6, len(runs) - 0.4)
+        line[1].set_title(f"{SETTINGS[setting].title}\n\n{line[1].get_title()}", fontsize=9)
         line[0].set_yticks(range(len(runs)), [in_words(name) for name in reversed(runs)])
     figure.savefig(file)
 

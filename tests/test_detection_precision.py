@@ -68,12 +68,6 @@ def test_one_of_two_found(kind):
     assert scores(there, found((0, 5, SQUARE, 0.9)), kind) == pytest.approx([51 / 101] * 3)
 
 
-@pytest.mark.parametrize("kind", ["box", "mask"])
-def test_something_surer_that_is_not_there(kind):
-    seen = found((0, 5, SQUARE, 0.5), (0, 5, rectangle(30, 30, 8, 8), 0.9))
-    assert scores(truth((0, 5, SQUARE, 0)), seen, kind) == pytest.approx([0.5] * 3)
-
-
 def test_the_mean_over_categories_that_are_there():
     there = truth((0, 5, SQUARE, 0), (0, 9, rectangle(30, 30, 8, 8), 0))
     seen = found((0, 5, SQUARE, 0.9), (0, 9, SQUARE, 0.8))
@@ -100,7 +94,3 @@ def test_only_so_many_detections_count():
     seen = found(*((0, 5, place, 0.9 - 0.1 * i) for i, place in enumerate(places)))
     assert scores(there, seen, "box", most=3) == pytest.approx([1, 1, 1])
     assert scores(there, seen, "box", most=2) == pytest.approx([67 / 101] * 3)
-
-
-def test_nothing_found_is_zero():
-    assert scores(truth((0, 5, SQUARE, 0)), [], "mask") == [0, 0, 0]

@@ -12,7 +12,6 @@ from conftest import tiny_vae
 
 from idaa_transforms import IDAATransform
 from idaa_transforms._util import precision
-from idaa_transforms._util.precision import has_bfloat16, use_bfloat16
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.training.card import publish
@@ -36,19 +35,6 @@ def test_a_masked_processor_has_none():
     done = subprocess.run([sys.executable, "-c", program], env=masked, check=True, capture_output=True, text=True)
     assert done.stdout == "False False False False\n"
     assert done.stderr == "cpu would emulate bfloat16, many times slower: this runs in float32\n"
-
-
-def test_what_is_asked_for_where_there_is_no_choice(capsys):
-    assert not use_bfloat16(False, CPU)
-    assert use_bfloat16(None, CPU) == use_bfloat16(None, "cpu") == has_bfloat16(CPU)
-    assert not has_bfloat16("meta")
-    assert capsys.readouterr().err == ""
-
-
-def test_only_the_first_process_says_so(without, capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    assert not use_bfloat16(True, CPU)
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("present", [True, False])

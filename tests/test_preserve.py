@@ -382,28 +382,16 @@ def test_an_earlier_graph_through_the_model_stays_valid(wrap, x, vae):
     assert all(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:Lazy modules")
-def test_a_lazy_model_stays_initialised(x, vae):
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3))
-    for _ in range(2):
-        IDAATransform(vae)(x, loss_fn=lambda v: model(v).square().sum(1))
-    assert model[3].weight.shape == (3, 784)
-    before = snapshot(model)
-    IDAATransform(vae)(x, loss_fn=lambda v: model(v).square().sum(1))
-    assert_same(before, snapshot(model))
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_nothing_is_compiled_anew_from_step_to_step(backend, x, vae):
+def test_nothing_is_compiled_anew_from_step_to_step(x, vae):
     torch.compiler.reset()
     model, counter = Encoder().train(), CompileCounter()
-    compiled, aug = torch.compile(model, backend=counter if backend == "eager" else backend), IDAATransform(vae)
-    metrics, counts = torch._dynamo.utils.counters["stats"], []
+    compiled, aug = torch.compile(model, backend=counter), IDAATransform(vae)
+    counts = []
     for _ in range(5):
         compiled(x).square().mean().backward()
         aug(x, loss_fn=lambda v: compiled(v).square().sum())
-        counts.append((counter.frame_count, metrics["unique_graphs"]))
-    assert counts[0][1] > 0
+        counts.append(counter.frame_count)
+    assert counts[0] > 0
     assert len(set(counts[1:])) == 1
 
 
@@ -464,12 +452,3 @@ def test_a_thousand_attacks_leave_nothing_behind():
     assert set(graphs) == {1}
     assert model.history == []
     assert model.queue._version == 0
-
-
-def test_kornias_parameters_of_the_training_step_stay():
-    augmentation = pytest.importorskip("kornia.augmentation")
-    flip, images = augmentation.RandomHorizontalFlip(p=0.5), torch.rand(6, 3, 4, 4)
-    out = flip(images)
-    with preserve_state(lambda v: flip(v)):
-        flip(images.flip(0))
-    assert torch.equal(flip(images, params=flip._params), out)

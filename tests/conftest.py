@@ -33,7 +33,7 @@ class TorchRandom:
 TORCH = TorchRandom()  # hypothesis keeps a weak reference alone
 register_random(TORCH)
 settings.register_profile(
-    "default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("default")
 

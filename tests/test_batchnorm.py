@@ -153,19 +153,6 @@ def test_what_cannot_be_converted():
         pass
 
 
-def test_the_autoencoder_of_a_transform_inside_the_model_stays(vae, x):
-    model = nn.Module()
-    model.net, model.aug = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), IDAATransform(vae)
-    keys = list(vae.state_dict())
-    convert_dual_batchnorm(model)
-    assert isinstance(model.net[1], DualBatchNorm)
-    assert list(model.aug.autoencoder.state_dict()) == keys
-    strip_dual_batchnorm(model)
-    model.net = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="Module has no batch norm: it does not mix"):
-        convert_dual_batchnorm(model)
-
-
 def checkpointed(model, x, reentrant):
     return checkpoint_sequential([*model], 2, x.requires_grad_(), use_reentrant=reentrant)
 

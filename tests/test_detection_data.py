@@ -64,9 +64,7 @@ def test_crowds_and_boxes_without_area_are_not_trained_on(edit):
 FIRST = "instances_train.json: annotation 0: "
 WRONG = {  # change of the first annotation, what is said
     "category": ({"category_id": 4}, FIRST + r"its category_id 4 is none of the categories \(3, 7\)"),
-    "image": ({"image_id": 99}, FIRST + "its image_id 99 is none of the 6 images"),
     "box": ({"bbox": [1, 2, 3]}, FIRST + r"its bbox is \[1, 2, 3\], not \[x, y, width, height\]"),
-    "corners": ({"bbox": [9, 9, -3, 4]}, FIRST + r"its bbox is \[9, 9, -3, 4\]"),
     "no number": ({"bbox": [float("nan")] * 4}, FIRST + r"its bbox is \[nan"),
     "no mask": ({"segmentation": []}, FIRST + "it has no segmentation; --model faster needs boxes alone"),
 }

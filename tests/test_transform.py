@@ -3,7 +3,6 @@
 import copy
 import pickle
 
-import numpy as np
 import pytest
 import torch
 from conftest import changed, images, tiny_vae
@@ -258,13 +257,6 @@ class TestTheObject:
             with pytest.raises(ValueError, match=f"{name}={value!r}"):
                 setattr(aug, name, value)
         assert (aug.eps, aug.norm, aug.steps) == (0.25, "linf", 2)
-
-    @pytest.mark.parametrize("number", [np.float32(0.1), np.int64(1), torch.tensor(0.1)])
-    def test_numbers_are_numbers(self, number, x, vae, loss_fn):
-        expected = IDAATransform(vae, float(number))(x, loss_fn=loss_fn)
-        assert torch.equal(IDAATransform(vae)(x, loss_fn=loss_fn, eps=number), expected)
-        if not isinstance(number, torch.Tensor):
-            assert torch.equal(IDAATransform(vae, number, steps=np.int64(1))(x, loss_fn=loss_fn), expected)
 
     def test_explain_tells_how_the_views_came_about(self, x, aug, vae, loss_fn):
         found = aug.explain(x, loss_fn=loss_fn)

@@ -210,6 +210,7 @@ def test_blocks_within_a_checkpointed_part():
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.slow
 def test_a_compiled_model():
     model = fitted()
     found = gradients(model, lambda m, v: torch.compile(m, backend="aot_eager", fullgraph=True)(v))

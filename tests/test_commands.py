@@ -82,6 +82,7 @@ class TestHelp:
         main([])
         assert capsys.readouterr().out == PARSERS[""].format_help()
 
+    @pytest.mark.slow
     def test_torch_is_imported_when_it_is_used_and_the_package_gives_its_rooms(self):
         code = """
 import sys

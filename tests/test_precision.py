@@ -28,6 +28,7 @@ def without(monkeypatch):
     monkeypatch.setattr("idaa_transforms.transforms.has_bfloat16", lambda device: False)
 
 
+@pytest.mark.slow
 def test_a_masked_processor_has_none():
     program = "from idaa_transforms._util.precision import has_bfloat16, use_bfloat16 as use\n"
     program += "print(has_bfloat16('cpu'), use(None, 'cpu'), use(False, 'cpu'), use(True, 'cpu'))"

@@ -196,13 +196,14 @@ class TestAugmentation:
         torch.testing.assert_close(noise.std((0, 2)), torch.tensor([0.02, 0.2]), atol=0, rtol=0.05)
 
 
+@pytest.mark.slow
 def test_a_vae_of_signals_learns_and_is_published(waves, tmp_path):
     found = load_signals(waves)
     mean, std = statistics(found.train)
     torch.manual_seed(0)
     vae = ConvVAE((32,), 8, channels=3, width=32, mean=mean, std=std, beta=0.02)
     before = evaluate_vae(vae, found.test)["mse"]
-    recipe = Recipe(epochs=5, batch_size=16, lr=3e-3)
+    recipe = Recipe(epochs=4, batch_size=16, lr=3e-3)
     train_vae(vae, found, recipe, tmp_path / "run")
     assert (tmp_path / "run" / "progress.png").read_bytes().startswith(b"\x89PNG")
     measured = publish(vae, found, recipe, tmp_path / "run", name="waves-vae")
@@ -216,6 +217,7 @@ def test_a_vae_of_signals_learns_and_is_published(waves, tmp_path):
     assert (rising(aug(found.test, loss_fn=rising)) > rising(found.test)).all()
 
 
+@pytest.mark.slow
 def test_by_the_command(waves, tmp_path, capsys):
     out = tmp_path / "waves-vae"
     small = ["--latent-dim", "8", "--width", "16", "--epochs", "1", "--batch-size", "32"]

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks import bench as program
 from benchmarks import harness, workload
-from benchmarks.suites import large, startup, targets
+from benchmarks.suites import startup, targets
 from benchmarks.workload import Workload
 
 pytestmark = pytest.mark.slow
@@ -22,8 +22,6 @@ def bench(monkeypatch, tmp_path, capsys):
     small = lambda *_, **__: nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Flatten(), nn.LazyLinear(64))  # noqa: E731
     monkeypatch.setattr(workload, "resnet", small)
     monkeypatch.setattr(targets, "resnet50", small)
-    monkeypatch.setattr(large, "SIZE", 48)
-    monkeypatch.setattr(large, "KL", {})
     monkeypatch.setattr(startup, "IMPORTS", {name: startup.CLOCK.format("pass") for name in startup.IMPORTS})
 
     def run(suite, *arguments):

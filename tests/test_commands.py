@@ -1,7 +1,6 @@
 """``idaa``: help, every command on every kind of weights, and one line for whatever goes wrong."""
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -9,7 +8,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from conftest import fitted, tiny_vae
 from tiny_diffusers import TINY
 from torch import nn
@@ -17,7 +15,7 @@ from toy_runs import PIXELS, save_arrays
 
 from idaa_transforms import IDAATransform, _version, hub
 from idaa_transforms.cli import _parser, main
-from idaa_transforms.measure.models import ModelError, load_model
+from idaa_transforms.measure.models import load_model
 
 MODELS = """
 from torch import nn
@@ -204,18 +202,6 @@ class TestModelsInFiles:
         assert load_model(f"{tmp_path}/own_model.py:net") is sys.modules["own_helper"].net  # it ran once
         assert sys.modules["own_model"].Config().width == 3
 
-    def test_two_files_of_one_name_and_one_with_a_mistake(self, tmp_path):
-        for folder, size in (("a", 3), ("b", 4)):
-            (tmp_path / folder).mkdir()
-            (tmp_path / folder / "same_name.py").write_text(f"from torch import nn\nnet = nn.Linear({size}, 1)\n")
-        sizes = [load_model(f"{tmp_path / folder}/same_name.py:net").in_features for folder in "abab"]
-        assert sizes == [3, 4, 3, 4]
-        (tmp_path / "mistaken.py").write_text("net = (")
-        for _ in range(2):
-            with pytest.raises(ModelError, match="cannot be imported: SyntaxError"):
-                load_model(f"{tmp_path}/mistaken.py:net")
-        assert "mistaken" not in sys.modules
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("weights", ["wide", "odd"])
@@ -245,17 +231,3 @@ def test_a_pipeline_of_diffusers(place, capsys, monkeypatch):
     assert set(measured) == {"mse", "psnr", "energy_g", "energy_r", "explained"}
     line, _ = said(capsys, "eval-vae", "pipe", "rgb.npz")
     assert re.search(r'whole pipeline of diffusers; .*subfolder="vae" \(--subfolder vae\)', line)
-
-
-def test_arrays_of_another_size_are_fitted():
-    from idaa_transforms._commands.common import _fit
-
-    images = torch.arange(10 * 20, dtype=torch.uint8).view(1, 1, 10, 20)
-    assert torch.equal(_fit(images, (10, 10)), images[..., 5:15])
-    assert _fit(images, (40, 10)).shape == (1, 1, 40, 10)
-
-
-def test_no_images_at_all(place, capsys):
-    np.savez("none.npz", x_train=np.zeros((0, 16, 16, 3), np.uint8), x_test=np.zeros((0, 16, 16, 3), np.uint8))
-    assert said(capsys, "train-vae", "none.npz", "--out", "run")[0].startswith("idaa: ")
-    assert not os.path.exists("run/model.safetensors")

@@ -1,6 +1,6 @@
 """The callback, with a real trainer, and a module whose batches are those of solo-learn: (index, views, labels)."""
 
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -74,7 +74,7 @@ def test_a_hard_view_takes_the_place_of_the_first_or_joins_them(encoder, vae, ad
     assert module.dtypes == {torch.bfloat16 if precision == "bf16-mixed" else torch.float32}  # in the attack too
 
 
-def test_the_extra_is_named():
-    code = "import sys; sys.modules['pytorch_lightning'] = None; import idaa_transforms.lightning"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "pytorch_lightning is needed for this: pip install 'idaa_transforms[lightning]'" in run.stderr
+def test_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    with pytest.raises(ImportError, match=r"pytorch_lightning is needed for this: pip install 'idaa_transforms\[light"):
+        runpy.run_module("idaa_transforms.lightning")

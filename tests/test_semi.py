@@ -176,7 +176,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     ("words", "message"),
     [
         (["--labels", "40"], "class 1 has 3 training images, fewer than the 4 that"),
-        (["--split", "missing.json"], "--split missing.json cannot be read"),
         (["--backbone", "wrn-11-1"], "wrn-11-1: the depth is 10, 16, 22, 28"),
         (["--backbone", "nonsense"], "'nonsense' is no network that timm knows, and none of the kind wrn-28-2"),
     ],

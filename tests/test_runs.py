@@ -2,7 +2,6 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import random
 import stat
@@ -11,6 +10,7 @@ import pytest
 import torch
 from conftest import tiny_vae
 from safetensors.torch import load_file
+from several import context
 from toy_runs import RECIPE, SET, fresh, train_by_command
 
 from idaa_transforms import IDAATransform, hub
@@ -38,13 +38,9 @@ def endless_training(folder):
     train_vae(fresh(), SET, RECIPE, folder)
 
 
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["test_runs"])
-
-
 def in_another_process(task, folder, delay=None):
     """Run ``task`` in a process of its own, and kill it after ``delay`` seconds."""
-    process = SERVER.Process(target=task, args=(folder,))
+    process = context.Process(target=task, args=(folder,))
     process.start()
     process.join(delay)
     process.kill()

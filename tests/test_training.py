@@ -3,8 +3,6 @@
 import csv
 import math
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from picture_files import PICTURES, write
+from several import together
 from toy_runs import train_by_command
 
 from examples.shared.runs import set_up
@@ -169,9 +168,7 @@ def test_two_processes_learn_as_one_does(tmp_path):
     small = ["--latent-dim", "8", "--width", "16", "--batch-size", "32", "--lr", "0.004", "--epochs", "5"]
     run = [str(tmp_path / "toy.npz"), *small, "--out"]
     train_by_command(*run, str(tmp_path / "one"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "idaa_transforms.cli", "train-vae", *run, str(tmp_path / "two")]
-    subprocess.run(command, check=False, capture_output=True)
+    together(train_by_command, *run, str(tmp_path / "two"))
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=0.15)
     assert two[-1]["loss"] < 0.7 * two[0]["loss"]

@@ -22,7 +22,7 @@ def bench(monkeypatch, tmp_path, capsys):
     small = lambda *_, **__: nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.BatchNorm2d(8), nn.Flatten(), nn.LazyLinear(64))  # noqa: E731
     monkeypatch.setattr(workload, "resnet", small)
     monkeypatch.setattr(targets, "resnet50", small)
-    monkeypatch.setattr(startup, "IMPORTS", {name: startup.CLOCK.format("pass") for name in startup.IMPORTS})
+    monkeypatch.setattr(startup, "CASES", {name: startup.CLOCK.format("pass") for name in startup.IMPORTS})
 
     def run(suite, *arguments):
         options = ["--suites", suite, "--batch", "2", "--repeats", "2", *arguments]

@@ -27,7 +27,7 @@ class TestCompiled:
     @pytest.mark.parametrize("options", [{"steps": 3, "norm": "l2"}, {"eps_unit": "posterior", "sizes": True}])
     def test_views_of_batches_and_images_of_any_size_by_few_graphs(self, options):
         torch._dynamo.reset()
-        graphs, options = CompileCounterWithBackend("aot_eager"), dict(options)
+        graphs, options = CompileCounterWithBackend("eager"), dict(options)
         shapes = (
             [(3, 16, 16), (3, 24, 9), (3, 5, 31)] if options.pop("sizes", False) else [(n, 16, 16) for n in (3, 7, 1)]
         )
@@ -99,7 +99,7 @@ def test_bfloat16_weights_err_within_what_is_said():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the CPU emulates")
         fast = fast.bfloat16()
-    x, gradient = cifar10_sample()[0], torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x, gradient = cifar10_sample()[0][:12], torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     exact, short = plain.explain(x, grad=gradient), fast.explain(x, grad=gradient)
     assert short.views.dtype == torch.float32
     assert short.delta.abs().max() <= torch.tensor(plain.eps * plain.autoencoder.latent_scale)
@@ -117,7 +117,7 @@ def test_bfloat16_weights_err_within_what_is_said():
 
 
 class TestMemory:
-    def test_none_stays_after_200_calls(self):
+    def test_none_stays_after_many_calls(self):
         aug, x = IDAATransform(tiny_vae()), batch(4)
 
         def calls(count):
@@ -127,7 +127,7 @@ class TestMemory:
 
         calls(2)
         once, _ = memory(lambda: calls(2), "cpu")
-        peak, left = memory(lambda: calls(200), "cpu")
+        peak, left = memory(lambda: calls(60), "cpu")
         assert once > x.nbytes  # it was seen at all
         assert left == 0
         assert peak < 1.5 * once

@@ -16,7 +16,7 @@ from toy_runs import RECIPE, SET, fresh, train_by_command
 from idaa_transforms import IDAATransform, hub
 from idaa_transforms.cli import main
 from idaa_transforms.hub.folder import CONFIG, SETTINGS, WEIGHTS, recommend
-from idaa_transforms.training.run import LOCK, load_checkpoint, own_folder
+from idaa_transforms.training.run import load_checkpoint
 from idaa_transforms.training.vae import train_vae
 
 pytestmark = pytest.mark.slow
@@ -26,19 +26,11 @@ def contents(folder):
     return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir() if f.is_file()}
 
 
-def train_there(folder):
-    try:
-        with own_folder(folder):
-            (folder / "told").write_text("in")
-    except ValueError as error:
-        (folder / "told").write_text(str(error))
-
-
 def endless_training(folder):
     train_vae(fresh(), SET, RECIPE, folder)
 
 
-def in_another_process(task, folder, delay=None):
+def killed(task, folder, delay):
     """Run ``task`` in a process of its own, and kill it after ``delay`` seconds."""
     process = context.Process(target=task, args=(folder,))
     process.start()
@@ -81,14 +73,6 @@ class TestFolder:
         modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in (tmp_path / "vae").iterdir()}
         assert modes == {CONFIG: 0o640, WEIGHTS: 0o640}
 
-    def test_one_process_at_a_time(self, tmp_path):
-        with own_folder(tmp_path / "run"):
-            in_another_process(train_there, tmp_path / "run")
-            told = (tmp_path / "run" / "told").read_text()
-            assert f"another process ({os.getpid()}) is training in" in told
-        in_another_process(train_there, tmp_path / "run")
-        assert (tmp_path / "run" / "told").read_text() == "in"
-
     def test_what_was_there_stays_when_the_disk_is_full(self, folder, monkeypatch):
         def full(*_):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -119,7 +103,7 @@ def test_killed_at_any_moment_a_training_ends_with_the_same_weights(tmp_path):
     chance = random.Random(0)
     folder = tmp_path / "0"
     for i in range(3):
-        in_another_process(endless_training, folder, chance.uniform(0.05, 1.2))
+        killed(endless_training, folder, chance.uniform(0.05, 1.2))
         checkpoint = folder / "checkpoint.pt"
         if checkpoint.exists():
             done = load_checkpoint(checkpoint)["epoch"]

@@ -163,9 +163,9 @@ def test_what_cannot_be_combined(options, message, tmp_path, monkeypatch):
 
 def test_two_processes_learn_as_one_does(tmp_path):
     """Same global batch. Batch norm sees half of it each, and the random numbers differ: the losses are close only."""
-    arrays = IMAGES.permute(0, 2, 3, 1).numpy()
+    arrays = IMAGES.permute(0, 2, 3, 1).numpy().repeat(2, 0)
     np.savez(tmp_path / "toy.npz", x_train=arrays, x_test=arrays[:16])
-    small = ["--latent-dim", "8", "--width", "16", "--batch-size", "32", "--lr", "0.004", "--epochs", "5"]
+    small = ["--latent-dim", "8", "--width", "16", "--batch-size", "32", "--lr", "0.002", "--epochs", "6"]
     run = [str(tmp_path / "toy.npz"), *small, "--out"]
     train_by_command(*run, str(tmp_path / "one"))
     together(train_by_command, *run, str(tmp_path / "two"))

@@ -41,14 +41,15 @@ def rows(folder):
 def test_it_learns_real_images(tmp_path):
     vae = fresh()
     before = evaluate_vae(vae, IMAGES)
-    assert train_vae(vae, SET, Recipe(epochs=12, batch_size=16, lr=3e-3), tmp_path) == 12
+    images = SET._replace(train=IMAGES.repeat(4, 1, 1, 1))  # few epochs, each of which draws its progress
+    assert train_vae(vae, images, Recipe(epochs=3, batch_size=16, lr=3e-3), tmp_path) == 3
     assert evaluate_vae(vae, IMAGES)["mse"] < 0.7 * before["mse"]
-    assert [row["epoch"] for row in rows(tmp_path)] == list(range(1, 13))
+    assert [row["epoch"] for row in rows(tmp_path)] == [1, 2, 3]
     assert rows(tmp_path)[-1]["loss"] < rows(tmp_path)[0]["loss"]
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
-    recipe = Recipe(epochs=3, batch_size=16)
+    recipe = Recipe(epochs=2, batch_size=16)
     whole, parts = fresh(), fresh()
     train_vae(whole, SET, recipe, tmp_path / "whole")
     assert train_vae(parts, SET, recipe, tmp_path / "parts", stop_after=1) == 1
@@ -58,7 +59,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     for key, value in whole.state_dict().items():
         assert torch.equal(other.state_dict()[key], value), key
     log = (tmp_path / "parts" / "log.csv").read_text().splitlines()
-    assert [line.split(",")[0] for line in log] == ["epoch", "1", "2", "3"]
+    assert [line.split(",")[0] for line in log] == ["epoch", "1", "2"]
 
 
 def test_a_checkpoint_of_another_run_is_refused_and_stays(tmp_path):
@@ -163,15 +164,15 @@ def test_what_cannot_be_combined(options, message, tmp_path, monkeypatch):
 
 def test_two_processes_learn_as_one_does(tmp_path):
     """Same global batch. Batch norm sees half of it each, and the random numbers differ: the losses are close only."""
-    arrays = IMAGES.permute(0, 2, 3, 1).numpy().repeat(2, 0)
+    arrays = IMAGES.permute(0, 2, 3, 1).numpy().repeat(4, 0)
     np.savez(tmp_path / "toy.npz", x_train=arrays, x_test=arrays[:16])
-    small = ["--latent-dim", "8", "--width", "16", "--batch-size", "32", "--lr", "0.002", "--epochs", "6"]
+    small = ["--latent-dim", "8", "--width", "16", "--batch-size", "32", "--lr", "0.002", "--epochs", "3"]
     run = [str(tmp_path / "toy.npz"), *small, "--out"]
     train_by_command(*run, str(tmp_path / "one"))
     together(train_by_command, *run, str(tmp_path / "two"))
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert [row["loss"] for row in two] == pytest.approx([row["loss"] for row in one], rel=0.15)
-    assert two[-1]["loss"] < 0.7 * two[0]["loss"]
+    assert two[-1]["loss"] < 0.8 * two[0]["loss"]
     assert IDAATransform.from_pretrained(tmp_path / "two").autoencoder.latent_dim == 8
     assert (tmp_path / "two" / "progress.png").read_bytes().startswith(b"\x89PNG")
 

@@ -122,24 +122,27 @@ FORMATS = ("png", "tif", "gif", "bmp", "webp", "ppm", "jpg", "avif")
 
 
 def damaged(rng, data):
-    """Cut off, with bytes changed, a piece repeated, or noise."""
-    one, two = sorted(map(int, rng.integers(0, len(data) + 1, 2)))
+    """Cut off (0), with bytes changed (1), a piece repeated (2), or noise (3): what it is now, and which."""
+    one, two = sorted(map(int, rng.integers(0, len(data), 2)))
     changed = bytearray(data)
     for place in rng.integers(0, min(len(data), rng.choice([64, len(data)])), 4):
         changed[place] = rng.integers(256)
-    return [data[:two], bytes(changed), data[:two] + data[one:], data[:8] + rng.bytes(100)][rng.integers(4)]
+    kind = rng.integers(4)
+    return [data[:two], bytes(changed), data[:two] + data[one:], data[:8] + rng.bytes(100)][kind], kind
 
 
 def test_damaged_files(tmp_path, monkeypatch):
-    """They are read, or there is one line. ``IDAA_FUZZ=60000`` tries more of them, ``IDAA_FUZZ_SEED`` others."""
+    """They are read, of what is cut off the whole picture alone, or there is one line. ``IDAA_FUZZ=60000`` tries more
+    of them, ``IDAA_FUZZ_SEED`` others."""
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1 << 20)  # sizes are changed, too
     rng, tries = np.random.default_rng(int(os.environ.get("IDAA_FUZZ_SEED", 0))), int(os.environ.get("IDAA_FUZZ", 150))
-    whole = {ending: saved(tmp_path, f"whole.{ending}", COLOUR, lossless=True).read_bytes() for ending in FORMATS}
+    whole = {ending: saved(tmp_path, f"whole.{ending}", COLOUR, lossless=True) for ending in FORMATS}
     lines = []
     signal.alarm(max(60, tries // 10))  # no input may hang
     for i in range(tries):
-        file = tmp_path / f"{i}.{rng.choice(FORMATS)}"
-        file.write_bytes(damaged(rng, whole[rng.choice(FORMATS)]))
+        ending, file = rng.choice(FORMATS), tmp_path / f"{i}.{rng.choice(FORMATS)}"
+        content, kind = damaged(rng, whole[ending].read_bytes())
+        file.write_bytes(content)
         try:
             read = read_picture(file)
         except ValueError as error:
@@ -147,6 +150,7 @@ def test_damaged_files(tmp_path, monkeypatch):
         else:
             assert read.dtype == torch.uint8
             assert len(read) in (1, 3)
+            assert kind or torch.equal(read, read_picture(whole[ending])), f"{file}: {ending} cut off at {len(content)}"
     signal.alarm(0)
     assert tries / 4 < len(lines) < tries
     assert all(line.startswith(f"{tmp_path}/") and len(line.splitlines()) == 1 for line in lines)

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from PIL import Image
 from pycocotools import mask as rle
 from toy_coco import write
 
@@ -76,12 +75,6 @@ def test_an_annotation_that_is_wrong_is_named(case, edit):
     with pytest.raises(ValueError, match=message) as told:
         edit(lambda content: content["annotations"][0].update(change))
     assert "\n" not in str(told.value)
-
-
-def test_a_picture_of_another_size_is_named(folder):
-    Image.new("RGB", (32, 48)).save(folder / "train" / "0.png")
-    with pytest.raises(ValueError, match=r"0.png is 32x48, and its annotations are for 64x64"):
-        read(folder, "train", True).picture(0)
 
 
 def test_views_move_boxes_and_masks_with_the_picture(folder):

@@ -7,7 +7,6 @@ import warnings
 
 import pytest
 import torch
-from config import configure
 from conftest import tiny_vae
 
 from idaa_transforms import IDAATransform
@@ -48,15 +47,6 @@ def test_a_card_says_what_was_used(present, monkeypatch, tmp_path):
         assert recipe.bf16 is used
         publish(vae, Images(images, images, "toy"), recipe, tmp_path, name="toy", about="")
         assert ("bfloat16 autocast" if used else "float32") in (tmp_path / "README.md").read_text()
-
-
-def test_the_experiments_take_what_there_is_and_record_it(capsys, monkeypatch):
-    said = {"": None, "--bf16": True, "--no-bf16": False}
-    for present in (True, False):
-        monkeypatch.setattr(precision, "has_bfloat16", lambda device, present=present: present)
-        made = [configure(["--scale", "small", "--device", "cpu", *option.split()]).bf16 for option in said]
-        assert made == [present, present, False]
-    assert capsys.readouterr().err.count("this runs in float32") == 1
 
 
 @pytest.mark.parametrize("kind", [IDAATransform, RandomIDAA])

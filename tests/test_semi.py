@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 
 import pytest
@@ -170,20 +169,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     assert [row["epoch"] for row in parts["log"]] == [1, 2]
     assert not set(PLACE) & whole["config"].keys()
     assert len(json.loads((tmp_path / "whole" / "split.json").read_text())["rows"]) == 20
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--labels", "40"], "class 1 has 3 training images, fewer than the 4 that"),
-        (["--backbone", "wrn-11-1"], "wrn-11-1: the depth is 10, 16, 22, 28"),
-        (["--backbone", "nonsense"], "'nonsense' is no network that timm knows, and none of the kind wrn-28-2"),
-    ],
-)
-def test_bad_input_is_answered_in_one_line(words, message, tmp_path):
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        run(tmp_path / "run", *words)
-    assert "\n" not in str(error.value)
 
 
 def fake(view, seed, accuracy, **config):

@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 
-for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is there: several workers share the cores
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # several workers share the cores: of processes they start
     os.environ.setdefault(_threads, "1")
 # Kernels that torch.compile kept for other instructions, of a run with this variable, compute NaN here or crash.
 _kept = f"torchinductor-{getpass.getuser()}-{os.environ.get('ATEN_CPU_CAPABILITY', 'all')}"
@@ -19,6 +19,10 @@ from torch import nn
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.hub.folder import CONFIG
+
+# And of their own: a plugin of pytest may have loaded OpenMP before this file set its variable. Threads that wait for
+# each other on busy cores take 30 times as long.
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 class TorchRandom:

@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 
-for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # before torch is there: several workers share the cores
+for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # several workers share the cores: of processes they start
     os.environ.setdefault(_threads, "1")
 # Kernels that torch.compile kept for other instructions, of a run with this variable, compute NaN here or crash.
 _kept = f"torchinductor-{getpass.getuser()}-{os.environ.get('ATEN_CPU_CAPABILITY', 'all')}"
@@ -20,6 +20,10 @@ from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import ConvVAE
 from idaa_transforms.hub.folder import CONFIG
 
+# And of their own: a plugin of pytest may have loaded OpenMP before this file set its variable. Threads that wait for
+# each other on busy cores take 30 times as long.
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
 
 class TorchRandom:
     """torch's own generator, as hypothesis expects one: it seeds it before every example, so that a failing one comes
@@ -33,7 +37,7 @@ class TorchRandom:
 TORCH = TorchRandom()  # hypothesis keeps a weak reference alone
 register_random(TORCH)
 settings.register_profile(
-    "default", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "default", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("default")
 

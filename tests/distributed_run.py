@@ -1,7 +1,4 @@
-"""What tests/test_distributed.py runs under torchrun, and in one process on the joined batch: writes a dict of tensors.
-
-python -m torch.distributed.run --standalone --nproc-per-node 2 tests/distributed_run.py OUT
-"""
+"""What tests/test_distributed.py runs in two processes, and in one on the joined batch: writes a dict of tensors."""
 
 import os
 import sys
@@ -145,7 +142,3 @@ def main(out):
         dist.barrier()
         sys.stdout.flush()
         os._exit(0)  # gloo's threads now and then abort a process that ends in the usual way
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -9,7 +9,7 @@ import large  # noqa: F401  train.py imports it when it is needed
 import train
 
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(["ranks"])
+context.set_forkserver_preload(["torch", "torchvision", "lightly.loss", "kornia", "timm"])  # it does not know tests/
 
 
 def rank_of(rank, world, port, arguments, file):

@@ -72,7 +72,7 @@ def test_equal_to_timms_split_batch_norm_on_a_joined_batch():
         torch.testing.assert_close(ours.adversarial.running_mean, theirs.aux_bn[0].running_mean, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["resnet10t", "regnetx_002", "efficientnet_lite0", "mobilenetv3_small_050"])
+@pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0"])
 def test_timm_families_convert_and_strip_to_the_same_model(name):
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=3).eval()
@@ -106,30 +106,6 @@ def test_sync_batch_norm_before_or_after():
         assert isinstance(dual[1], nn.SyncBatchNorm)
 
 
-def test_a_model_that_is_a_batch_norm_and_one_shared_by_two_places():
-    assert isinstance(convert_dual_batchnorm(nn.BatchNorm2d(3)), DualBatchNorm)
-    norm = nn.BatchNorm1d(4)
-    dual = convert_dual_batchnorm(nn.Sequential(norm, nn.Linear(4, 4), norm))
-    assert dual[0] is dual[2]
-    assert dual[0].num_features == 4
-
-
-def test_copies_and_state_dicts():
-    model = convert_dual_batchnorm(small())
-    model(torch.randn(8, 3, 6, 6))
-    with branch(model, "adversarial"):
-        model(torch.randn(8, 3, 6, 6))
-    again = copy.deepcopy(model)
-    fresh = convert_dual_batchnorm(small())
-    fresh(torch.randn(8, 3, 6, 6))
-    fresh.load_state_dict(model.state_dict())
-    x = torch.randn(8, 3, 6, 6)
-    for other in (again.eval(), fresh.eval()):
-        for name in ("clean", "adversarial"):
-            with branch(other, name), branch(model.eval(), name):
-                assert torch.equal(other(x), model(x))
-
-
 def test_branch_is_closed_by_an_exception_and_nests():
     model = convert_dual_batchnorm(small())
     with pytest.raises(ZeroDivisionError), branch(model, "adversarial"):
@@ -155,6 +131,13 @@ def test_an_attack_on_the_adversarial_branch_moves_no_statistics(x, vae):
     assert model[1].active == "clean"
 
 
+def test_a_norm_shared_by_two_places_stays_one():
+    norm = nn.BatchNorm1d(4)
+    dual = convert_dual_batchnorm(nn.Sequential(norm, nn.Linear(4, 4), norm))
+    assert isinstance(dual[0], DualBatchNorm)
+    assert dual[0] is dual[2]
+
+
 def test_what_cannot_be_converted():
     with pytest.raises(ValueError, match=r"ConvNeXt has no batch norm but \['LayerNorm2d'\]|LayerNorm"):
         convert_dual_batchnorm(timm.create_model("convnext_atto", num_classes=0))
@@ -168,19 +151,6 @@ def test_what_cannot_be_converted():
         pass
     with pytest.raises(ValueError, match="'hard' is neither"), branch(model, "hard"):
         pass
-
-
-def test_the_autoencoder_of_a_transform_inside_the_model_stays(vae, x):
-    model = nn.Module()
-    model.net, model.aug = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), IDAATransform(vae)
-    keys = list(vae.state_dict())
-    convert_dual_batchnorm(model)
-    assert isinstance(model.net[1], DualBatchNorm)
-    assert list(model.aug.autoencoder.state_dict()) == keys
-    strip_dual_batchnorm(model)
-    model.net = nn.Linear(2, 2)
-    with pytest.raises(ValueError, match="Module has no batch norm: it does not mix"):
-        convert_dual_batchnorm(model)
 
 
 def checkpointed(model, x, reentrant):
@@ -240,16 +210,7 @@ def test_blocks_within_a_checkpointed_part():
     torch.testing.assert_close(*found)
 
 
-def test_an_attack_on_a_checkpointed_model_within_the_block(vae, x):
-    model = fitted()
-    x = nn.functional.interpolate(x, 6)
-    loss = lambda how: lambda v: how(model, v).square().sum(1)  # noqa: E731
-    with branch(model, "adversarial"):
-        plain = IDAATransform(vae)(x, loss_fn=loss(lambda m, v: m(v)))
-        again = IDAATransform(vae)(x, loss_fn=loss(functools.partial(checkpointed, reentrant=False)))
-    torch.testing.assert_close(plain, again)
-
-
+@pytest.mark.slow
 def test_a_compiled_model():
     model = fitted()
     found = gradients(model, lambda m, v: torch.compile(m, backend="aot_eager", fullgraph=True)(v))

@@ -95,25 +95,18 @@ def test_a_share_that_nothing_keeps_is_an_answer(tmp_path):
         found.save(tmp_path)
 
 
-def test_a_share_that_everything_keeps():
-    found = calibrate(CLAETransform(), LOADER, up, above(0.99), values=(0.01, 0.02))
-    assert found.recommended == 0.02
-    assert found.unlimited
-    assert len(found.curve) == 2
-
-
-def test_exactly_the_share_is_enough():
-    x = torch.linspace(0.3, 0.49, 20)[:, None, None, None].expand(20, 3, 2, 2)
-    found = calibrate(CLAETransform(), [x], up, above(0.49), keep=0.95, values=(0.005, 0.05), refine=0)
-    assert [row["prediction_agreement"] for row in found.curve] == [0.95, 0.75]
-    assert found.recommended == 0.005
-
-
-def test_wrong_loaders(aug, x, loss_fn):
+def test_wrong_loaders_and_weights_that_explain_too_little(aug, x, loss_fn, folder):
     with pytest.raises(ValueError, match="can be read only once"):
         calibrate(aug, iter([x]), lambda _: loss_fn, flat)
     with pytest.raises(ValueError, match="loader is empty"):
         calibrate(aug, [], lambda _: loss_fn, flat)
+    found = calibrate(RandomIDAA(aug.autoencoder, 0.1), [x], lambda _: loss_fn, flat, keep=0.0, values=(0.1,))
+    rest = (x - aug.explain(x, loss_fn=loss_fn).reconstruction).square().sum()
+    explained = 1 - rest / (x - x.mean((2, 3), keepdim=True)).square().sum()
+    assert found.explained == pytest.approx(explained.item(), rel=1e-4)
+    assert found.explained < 0.5
+    with pytest.raises(ValueError, match="nothing to save: no eps is recommended: the weights explain 0 % of the var"):
+        found.save(folder)
 
 
 def test_saved_with_the_weights(tmp_path, monkeypatch):
@@ -150,7 +143,7 @@ def test_what_too_few_images_say_is_not_saved(folder):
 
 @pytest.mark.parametrize(
     ("share", "images", "low", "high"),  # (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), by hand
-    [(0.5, 10, 0.2366, 0.7634), (1, 10, 0.7225, 1), (0, 10, 0, 0.2775), (0.95, 20, 0.7639, 0.9911), (0, 1, 0, 0.7935)],
+    [(0.5, 10, 0.2366, 0.7634), (1, 10, 0.7225, 1), (0.95, 20, 0.7639, 0.9911), (0, 1, 0, 0.7935)],
 )
 def test_the_interval_of_wilson(share, images, low, high):
     assert wilson(share, images) == pytest.approx((low, high), abs=5e-5)
@@ -165,34 +158,8 @@ def test_so_many_images_are_enough_and_one_less_is_not(keep, above):
     assert [images_needed(share) for share in (0, 0.5, 0.9, 0.95, 1)] == [1064, 1064, 388, 215, 61]
 
 
-def test_weights_that_explain_too_little_get_no_recommendation(folder, x, loss_fn):
-    aug = IDAATransform.from_pretrained(folder)
-    found = calibrate(aug, [x[:3], x[3:]], lambda _: loss_fn, flat, keep=0.0, values=(0.1,))
-    rest = (x - aug.explain(x, loss_fn=loss_fn).reconstruction).square().sum()
-    explained = 1 - rest / (x - x.mean((2, 3), keepdim=True)).square().sum()
-    assert found.explained == pytest.approx(explained.item(), rel=1e-4)
-    assert explained < 0.5
-    assert found.recommended is None
-    with pytest.raises(ValueError, match="nothing to save: no eps is recommended: the weights explain 0 % of the var"):
-        found.save(folder)
-
-
-def test_signals():
-    x = torch.linspace(0.3, 0.7, 41).view(-1, 1, 1).expand(41, 3, 8)
-    found = calibrate(CLAETransform(signals=True), [x], up, above(0.5), keep=0.9, values=(0.005, 0.1), refine=0)
-    assert found.recommended == 0.005
-    assert found.explained == 1
-
-
 @pytest.mark.parametrize(("images", "size", "sizes"), [(129, 128, [65, 64]), (64, 128, [64]), (7, 3, [3, 2, 2])])
 def test_no_batch_is_much_smaller_than_the_others(images, size, sizes):
     batches = even(torch.arange(images), size)
     assert list(map(len, batches)) == sizes
     assert torch.cat(list(batches)).tolist() == list(range(images))
-
-
-def test_a_kornia_augmentation(vae, x, loss_fn):
-    aug = RandomIDAA(vae, 0.1, p=0.5)
-    found = calibrate(aug, [x], lambda _: loss_fn, flat, keep=0.0, values=(0.1, 0.2))
-    assert [row["eps"] for row in found.curve] == [0.1, 0.2]
-    assert all(row["l2"] > 0 for row in found.curve)

@@ -38,54 +38,35 @@ def scores(there, seen, kind, most=100):
     return [average_precision(there, seen, kind, most)[f"{kind}_{name}"] for name in ("AP", "AP50", "AP75")]
 
 
-@pytest.mark.parametrize("kind", ["box", "mask"])
-def test_what_is_found_exactly_has_one(kind):
-    """Annotation ids begin with 0 here, which pycocotools alone would count as missed."""
-    there = truth((0, 5, SQUARE, 0), (1, 5, rectangle(0, 0, 7, 9), 0), images=2)
-    seen = found((0, 5, SQUARE, 0.9), (1, 5, rectangle(0, 0, 7, 9), 0.4))
-    assert scores(there, seen, kind) == pytest.approx([1, 1, 1])
+OTHER, CROWD = rectangle(30, 30, 8, 8), rectangle(20, 20, 20, 20)
+HALF = rectangle(10, 10, 5, 10) | {"bbox": SQUARE["bbox"]}  # of the mask, with the right box
+# What is there (image, category, what, crowd), what is found (..., score), and AP, AP50, AP75 of boxes and of masks.
+CASES = {
+    "exactly": ([(0, 5, SQUARE, 0), (1, 5, OTHER, 0)], [(0, 5, SQUARE, 0.9), (1, 5, OTHER, 0.4)], [1, 1, 1], [1, 1, 1]),
+    # two of ten pixels: IoU 80 / 120 = .667, above four of the ten thresholds .5, .55, ..., .95
+    "shifted": ([(0, 5, SQUARE, 0)], [(0, 5, rectangle(12, 10, 10, 10), 0.9)], [0.4, 1, 0], [0.4, 1, 0]),
+    "half of the mask": ([(0, 5, SQUARE, 0)], [(0, 5, HALF, 0.9)], [1, 1, 1], [0.1, 1, 0]),
+    # precision 1 up to recall .5, which 51 of the 101 points from 0 to 1 do not exceed
+    "one of two": ([(0, 5, SQUARE, 0), (0, 5, OTHER, 0)], [(0, 5, SQUARE, 0.9)], [51 / 101] * 3, [51 / 101] * 3),
+    "something surer": ([(0, 5, SQUARE, 0)], [(0, 5, SQUARE, 0.5), (0, 5, OTHER, 0.9)], [0.5] * 3, [0.5] * 3),
+    "two categories": (
+        [(0, 5, SQUARE, 0), (0, 9, OTHER, 0)], [(0, 5, SQUARE, 0.9), (0, 9, SQUARE, 0.8)], [0.5] * 3, [0.5] * 3,
+    ),
+    "on a crowd": (
+        [(0, 5, SQUARE, 0), (0, 5, CROWD, 1)],
+        [(0, 5, rectangle(22, 22, 5, 5), 0.95), (0, 5, rectangle(30, 30, 5, 5), 0.9), (0, 5, SQUARE, 0.5)],
+        [1, 1, 1], [1, 1, 1],
+    ),
+    "nothing": ([(0, 5, SQUARE, 0)], [], [0, 0, 0], [0, 0, 0]),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["box", "mask"])
-def test_shifted_by_a_fifth(kind):
-    """Two of ten pixels: IoU 80 / 120 = .667, above four of the ten thresholds .5, .55, ..., .95."""
-    seen = found((0, 5, rectangle(12, 10, 10, 10), 0.9))
-    assert scores(truth((0, 5, SQUARE, 0)), seen, kind) == pytest.approx([0.4, 1, 0])
-
-
-def test_a_mask_counts_by_its_pixels_and_not_by_its_box():
-    """Half of the mask, IoU .5: the lowest threshold alone; the box is right."""
-    half = rectangle(10, 10, 5, 10) | {"bbox": SQUARE["bbox"]}
-    there, seen = truth((0, 5, SQUARE, 0)), found((0, 5, half, 0.9))
-    assert scores(there, seen, "box") == pytest.approx([1, 1, 1])
-    assert scores(there, seen, "mask") == pytest.approx([0.1, 1, 0])
-
-
-@pytest.mark.parametrize("kind", ["box", "mask"])
-def test_one_of_two_found(kind):
-    """Precision 1 up to recall .5, which 51 of the 101 points from 0 to 1 do not exceed."""
-    there = truth((0, 5, SQUARE, 0), (0, 5, rectangle(30, 30, 8, 8), 0))
-    assert scores(there, found((0, 5, SQUARE, 0.9)), kind) == pytest.approx([51 / 101] * 3)
-
-
-@pytest.mark.parametrize("kind", ["box", "mask"])
-def test_something_surer_that_is_not_there(kind):
-    seen = found((0, 5, SQUARE, 0.5), (0, 5, rectangle(30, 30, 8, 8), 0.9))
-    assert scores(truth((0, 5, SQUARE, 0)), seen, kind) == pytest.approx([0.5] * 3)
-
-
-def test_the_mean_over_categories_that_are_there():
-    there = truth((0, 5, SQUARE, 0), (0, 9, rectangle(30, 30, 8, 8), 0))
-    seen = found((0, 5, SQUARE, 0.9), (0, 9, SQUARE, 0.8))
-    assert scores(there, seen, "box") == pytest.approx([0.5] * 3)
-    assert scores(truth((0, 5, SQUARE, 0)), seen, "box") == pytest.approx([1, 1, 1])
-
-
-def test_what_is_found_on_a_crowd_is_excused():
-    there = truth((0, 5, SQUARE, 0), (0, 5, rectangle(20, 20, 20, 20), 1))
-    seen = found((0, 5, rectangle(22, 22, 5, 5), 0.95), (0, 5, rectangle(30, 30, 5, 5), 0.9), (0, 5, SQUARE, 0.5))
-    for kind in ("box", "mask"):
-        assert scores(there, seen, kind) == pytest.approx([1, 1, 1])
+@pytest.mark.parametrize("case", CASES)
+def test_by_hand(case):
+    there, seen, box, mask = CASES[case]
+    there = truth(*there, images=2)  # annotation ids begin with 0, which pycocotools alone would count as missed
+    assert scores(there, found(*seen), "box") == pytest.approx(box)
+    assert scores(there, found(*seen), "mask") == pytest.approx(mask)
 
 
 def test_a_box_without_area_counts_as_missed():
@@ -100,7 +81,3 @@ def test_only_so_many_detections_count():
     seen = found(*((0, 5, place, 0.9 - 0.1 * i) for i, place in enumerate(places)))
     assert scores(there, seen, "box", most=3) == pytest.approx([1, 1, 1])
     assert scores(there, seen, "box", most=2) == pytest.approx([67 / 101] * 3)
-
-
-def test_nothing_found_is_zero():
-    assert scores(truth((0, 5, SQUARE, 0)), [], "mask") == [0, 0, 0]

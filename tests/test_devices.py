@@ -67,12 +67,20 @@ class TestToEmpty:
             with pytest.raises(ValueError, match="the ConvVAE was made on the meta device and has no values"):
                 IDAATransform(tiny_vae())
 
-    def test_under_accelerates_init_empty_weights(self, x, folder):
-        accelerate = pytest.importorskip("accelerate")
-        expected = IDAATransform.from_pretrained(folder)(x, loss_fn=rising)
-        with accelerate.init_empty_weights():
-            aug = IDAATransform.from_pretrained(folder)
-        assert torch.equal(aug(x, loss_fn=rising), expected)
+
+@pytest.mark.parametrize("make", [IDAATransform, lambda vae: RandomIDAA(vae, p=1.0)])
+def test_what_the_parent_does_to_its_modules_passes_the_autoencoder_by(make, x):
+    model, vae = nn.Module(), tiny_vae()
+    model.net, model.aug = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)), make(vae)
+    assert len(model.state_dict()) == len(model.net.state_dict())
+    assert len(list(model.parameters())) == len(list(model.net.parameters()))
+    assert not any(p.requires_grad for p in vae.parameters())
+    views = model.aug(x, loss_fn=rising)
+    model.apply(lambda m: [nn.init.zeros_(p) for p in m.parameters(recurse=False)])
+    model.train().requires_grad_(True)
+    nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    vae.train()  # by another owner: it is used in eval mode all the same
+    assert torch.equal(model.aug(x, loss_fn=rising), views)
 
 
 def test_the_autoencoder_moves_and_is_cast_with_its_parents(x, vae):

@@ -1,7 +1,6 @@
 """Bad input: one clear error that quotes what came and names a cure, which works."""
 
 import warnings
-from typing import ClassVar
 
 import PIL.Image
 import pytest
@@ -262,28 +261,21 @@ def test_an_unknown_setting():
 class TestTheSameInputGetsTheSameAnswer:
     """Values are read on every call on the CPU, whatever the calls before were."""
 
-    WRONG: ClassVar = {
-        "0..255": ({"x": 255 * X}, "divide by 255"),
-        "NaN images": ({"x": X * NAN}, "images hold 3072 NaN"),
-        "NaN losses": ({"loss_fn": lambda v: rising(v) * NAN}, "NaN or infinite values for 4 images"),
-        "a NaN loss": ({"loss_fn": lambda v: rising(v).sum() * NAN}, "returned nan"),
-        "NaN gradients": ({"loss_fn": lambda v: (v * 0).sqrt().sum()}, "NaN or infinite in all of 4"),
-        "negative eps": ({"eps": -torch.ones(4)}, "from -1 to -1"),
-    }
-
-    def ask(self, aug, x=X, loss_fn=rising, **options):
-        return aug(x, loss_fn=loss_fn, **options)
-
-    @pytest.mark.parametrize("kind", WRONG)
-    def test_errors(self, kind):
-        options, message = self.WRONG[kind]
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"x": 255 * X}, "divide by 255"),
+            ({"loss_fn": lambda v: rising(v) * NAN}, "NaN or infinite values for 4 images"),
+            ({"loss_fn": lambda v: (v * 0).sqrt().sum()}, "NaN or infinite in all of 4"),
+            ({"eps": -torch.ones(4)}, "from -1 to -1"),
+        ],
+    )
+    def test_errors(self, options, message):
         aug = make()
-        for number in range(1, 51):
-            if number in (1, 2, 50):
-                with pytest.raises(ValueError, match=message):
-                    self.ask(aug, **options)
-            else:
-                self.ask(aug)
+        for _ in range(12):
+            with pytest.raises(ValueError, match=message):
+                aug(options.get("x", X), loss_fn=options.get("loss_fn", rising), eps=options.get("eps"))
+            aug(X, loss_fn=rising)
 
     def test_warnings(self):
         aug = make()
@@ -351,10 +343,3 @@ def test_an_autoencoder_that_gives_no_numbers(value, options):
     for source in ({"loss_fn": rising}, {"grad": GRAD}):
         with pytest.raises(ValueError, match=r"latent of ConvVAE is NaN or infinite for 4 of 4 images; .*weights"):
             IDAATransform(vae, **options)(X, **source)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_devices_that_differ():
-    with pytest.raises(ValueError, match=r"images are on cuda:0 and the transform is on cpu; move it once"):
-        call(X.cuda())

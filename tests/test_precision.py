@@ -7,12 +7,10 @@ import warnings
 
 import pytest
 import torch
-from config import configure
 from conftest import tiny_vae
 
 from idaa_transforms import IDAATransform
 from idaa_transforms._util import precision
-from idaa_transforms._util.precision import has_bfloat16, use_bfloat16
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.sample import cifar10_sample
 from idaa_transforms.training.card import publish
@@ -29,6 +27,7 @@ def without(monkeypatch):
     monkeypatch.setattr("idaa_transforms.transforms.has_bfloat16", lambda device: False)
 
 
+@pytest.mark.slow
 def test_a_masked_processor_has_none():
     program = "from idaa_transforms._util.precision import has_bfloat16, use_bfloat16 as use\n"
     program += "print(has_bfloat16('cpu'), use(None, 'cpu'), use(False, 'cpu'), use(True, 'cpu'))"
@@ -36,19 +35,6 @@ def test_a_masked_processor_has_none():
     done = subprocess.run([sys.executable, "-c", program], env=masked, check=True, capture_output=True, text=True)
     assert done.stdout == "False False False False\n"
     assert done.stderr == "cpu would emulate bfloat16, many times slower: this runs in float32\n"
-
-
-def test_what_is_asked_for_where_there_is_no_choice(capsys):
-    assert not use_bfloat16(False, CPU)
-    assert use_bfloat16(None, CPU) == use_bfloat16(None, "cpu") == has_bfloat16(CPU)
-    assert not has_bfloat16("meta")
-    assert capsys.readouterr().err == ""
-
-
-def test_only_the_first_process_says_so(without, capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    assert not use_bfloat16(True, CPU)
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("present", [True, False])
@@ -61,15 +47,6 @@ def test_a_card_says_what_was_used(present, monkeypatch, tmp_path):
         assert recipe.bf16 is used
         publish(vae, Images(images, images, "toy"), recipe, tmp_path, name="toy", about="")
         assert ("bfloat16 autocast" if used else "float32") in (tmp_path / "README.md").read_text()
-
-
-def test_the_experiments_take_what_there_is_and_record_it(capsys, monkeypatch):
-    said = {"": None, "--bf16": True, "--no-bf16": False}
-    for present in (True, False):
-        monkeypatch.setattr(precision, "has_bfloat16", lambda device, present=present: present)
-        made = [configure(["--scale", "small", "--device", "cpu", *option.split()]).bf16 for option in said]
-        assert made == [present, present, False]
-    assert capsys.readouterr().err.count("this runs in float32") == 1
 
 
 @pytest.mark.parametrize("kind", [IDAATransform, RandomIDAA])

@@ -10,11 +10,9 @@ from collections import OrderedDict, deque
 import pytest
 import torch
 from conftest import Encoder
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch._dynamo.testing import CompileCounter
-from torch.nn.utils import parametrizations, spectral_norm
+from torch.nn.utils import parametrizations
 from torch.utils.checkpoint import checkpoint
 
 from idaa_transforms import ClosureMutationWarning, IDAATransform, preserve_state
@@ -143,8 +141,9 @@ CLOSURES = {
 }
 
 
-@pytest.mark.parametrize("raises", [False, True])
-@pytest.mark.parametrize("kind", CLOSURES)
+@pytest.mark.parametrize(
+    ("kind", "raises"), [*((kind, False) for kind in CLOSURES), ("lambda", True), ("module", True)]
+)
 def test_everything_of_a_model_is_back(kind, raises, x, vae):
     model = (GLOBAL if kind == "global" else Encoder()).train()
     model.frozen.eval()
@@ -216,38 +215,11 @@ def test_state_of_every_kind(children):
     with preserve_state(lambda v: model(v)):
         model(torch.randn(4, 6))
         model.parts[-1].running_mean.add_(1)
-        model.new = 1
+        model.parts[-1].weight.note = model.new = 1
+        model.queue = torch.ones(1)
+        model.requires_grad_(False)
     assert_same(before, snapshot(model))
     assert not hasattr(model, "out")
-
-
-@given(
-    seed=st.integers(0, 2**31),
-    changes=st.lists(st.sampled_from(["mode", "grad", "freeze", "buffer", "rebind", "attribute", "clear"]), max_size=6),
-)
-def test_nothing_differs_after_any_changes(seed, changes):
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.BatchNorm1d(6), Memory(2), nn.Linear(6, 2)).train()
-    model[2].weight.grad = torch.ones(2, 6)
-    before = snapshot(model)
-    with preserve_state(model):
-        for change in changes:
-            if change == "mode":
-                model.train(not model.training)
-            elif change == "grad":
-                model[2](torch.randn(3, 6, requires_grad=True)).sum().backward()
-            elif change == "freeze":
-                model.requires_grad_(False)
-            elif change == "buffer":
-                model[0].running_mean.fill_(7)
-            elif change == "rebind":
-                model[1].queue = torch.ones(1)
-            elif change == "attribute":
-                model[2].weight.note = model.note = 1
-            else:
-                model[1].history.append(1), model[1].seen.clear(), model[1].nested.clear()
-            model[2].weight.requires_grad_(change == "grad")
-    assert_same(before, snapshot(model))
 
 
 def test_what_parameters_carry_goes_back_with_the_module():
@@ -370,8 +342,7 @@ def test_what_a_loss_may_depend_on_without_a_warning(x, vae):
         IDAATransform(vae)(x, loss_fn=lambda v: (model(v) * scale - anchor).square().sum(1))
 
 
-@pytest.mark.parametrize("wrap", [parametrizations.spectral_norm, parametrizations.weight_norm, spectral_norm])
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("wrap", [parametrizations.spectral_norm, parametrizations.weight_norm])
 def test_an_earlier_graph_through_the_model_stays_valid(wrap, x, vae):
     model = nn.Sequential(nn.Flatten(), wrap(nn.Linear(768, 4)), nn.BatchNorm1d(4))
     value = model(x).square().sum()
@@ -382,28 +353,16 @@ def test_an_earlier_graph_through_the_model_stays_valid(wrap, x, vae):
     assert all(p.grad is not None for p in model.parameters())
 
 
-@pytest.mark.filterwarnings("ignore:Lazy modules")
-def test_a_lazy_model_stays_initialised(x, vae):
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3))
-    for _ in range(2):
-        IDAATransform(vae)(x, loss_fn=lambda v: model(v).square().sum(1))
-    assert model[3].weight.shape == (3, 784)
-    before = snapshot(model)
-    IDAATransform(vae)(x, loss_fn=lambda v: model(v).square().sum(1))
-    assert_same(before, snapshot(model))
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_nothing_is_compiled_anew_from_step_to_step(backend, x, vae):
+def test_nothing_is_compiled_anew_from_step_to_step(x, vae):
     torch.compiler.reset()
     model, counter = Encoder().train(), CompileCounter()
-    compiled, aug = torch.compile(model, backend=counter if backend == "eager" else backend), IDAATransform(vae)
-    metrics, counts = torch._dynamo.utils.counters["stats"], []
+    compiled, aug = torch.compile(model, backend=counter), IDAATransform(vae)
+    counts = []
     for _ in range(5):
         compiled(x).square().mean().backward()
         aug(x, loss_fn=lambda v: compiled(v).square().sum())
-        counts.append((counter.frame_count, metrics["unique_graphs"]))
-    assert counts[0][1] > 0
+        counts.append(counter.frame_count)
+    assert counts[0] > 0
     assert len(set(counts[1:])) == 1
 
 
@@ -453,23 +412,3 @@ def test_a_signal_handler_that_raises_within_an_attack(x, vae):
     finally:
         signal.signal(signal.SIGUSR1, old)
     assert_same(before, snapshot(model))
-
-
-def test_a_thousand_attacks_leave_nothing_behind():
-    model, graphs = Memory(), []
-    for _ in range(50):
-        with preserve_state(lambda v: model(v)):
-            model(torch.randn(4, 6))
-            graphs.append(len(model.history))
-    assert set(graphs) == {1}
-    assert model.history == []
-    assert model.queue._version == 0
-
-
-def test_kornias_parameters_of_the_training_step_stay():
-    augmentation = pytest.importorskip("kornia.augmentation")
-    flip, images = augmentation.RandomHorizontalFlip(p=0.5), torch.rand(6, 3, 4, 4)
-    out = flip(images)
-    with preserve_state(lambda v: flip(v)):
-        flip(images.flip(0))
-    assert torch.equal(flip(images, params=flip._params), out)

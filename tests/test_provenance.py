@@ -1,7 +1,6 @@
 """Where numbers come from is said without saying where on a machine."""
 
 import re
-import runpy
 import subprocess
 import sys
 
@@ -17,17 +16,6 @@ def test_command_without_absolute_paths(monkeypatch):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", run["date"])
     assert all(run[key] for key in ("commit", "machine", "versions"))
     assert "/secret" not in str(run)
-
-
-def test_a_module_is_named_as_it_was_called(tmp_path, monkeypatch):
-    package = tmp_path / "secret"
-    package.mkdir()
-    program = "from idaa_transforms._util.provenance import provenance\ncommand = provenance()['command']"
-    (package / "count.py").write_text(program)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["", "--repeats", "2"])
-    found = runpy.run_module("secret.count", run_name="__main__", alter_sys=True)  # what `python -m` does
-    assert found["command"] == "python -m secret.count --repeats 2"
 
 
 def test_results_of_earlier_runs_do_not_make_the_code_dirty(tmp_path):

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from benchmarks.harness import memory
 from idaa_transforms import IDAATransform
 from idaa_transforms.autoencoders import Wrapped
-from idaa_transforms.autoencoders._resample import axis_matrix, resample
+from idaa_transforms.autoencoders._resample import resample
 from idaa_transforms.sample import cifar10_sample
 
 LENGTHS = st.integers(1, 300)
@@ -49,25 +49,6 @@ class TestResample:
         torch.testing.assert_close(resample(torch.full((1, 1, 9, 70), -3.0), (90, 7)), torch.full((1, 1, 90, 7), -3.0))
         with pytest.raises(ValueError, match="an axis of length 0 cannot be resampled to 4"):
             resample(torch.zeros(1, 1, 0, 4), (4, 4))
-
-    def test_few_matrices_are_kept_and_any_mode_and_default_device_may_make_them(self):
-        axis_matrix.cache_clear()
-        with torch.inference_mode(), torch.device("meta"):
-            found = resample(torch.ones(1, 1, 5, 5, device="cpu"), (3, 3))
-        torch.testing.assert_close(found, torch.ones(1, 1, 3, 3))
-        assert not axis_matrix(5, 3, torch.float32, torch.device("cpu")).is_inference()
-        for length in range(1, 100):
-            resample(images((1, 1, length, length)), (3, 3))
-        assert axis_matrix.cache_info().currsize <= 32
-
-    @pytest.mark.gpu
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-    def test_the_same_bits_each_time_on_a_gpu(self):
-        x, gradient = images((8, 3, 32, 32)).cuda().requires_grad_(), images((8, 3, 224, 224), 1).cuda()
-        up = [resample(x, (224, 224)) for _ in range(9)]
-        back = [torch.autograd.grad(one, x, gradient)[0] for one in up]
-        assert all(torch.equal(one, up[0]) for one in up)
-        assert all(torch.equal(one, back[0]) for one in back)
 
 
 @given(
@@ -110,17 +91,6 @@ def test_grad_gives_the_views_of_loss_fn(size, seed):
     assert same.float().mean() > 0.9
     rows = same.all(1)
     torch.testing.assert_close(by_loss.views[rows], by_grad.views[rows], atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_where_sizes_agree_nothing_is_resampled(dtype):
-    vae, x = tiny_vae(), images((4, 3, 16, 16), dtype=dtype)
-    any_size = Wrapped(vae.encode_mean, vae.decode, mean=vae.mean, std=vae.std, module=vae)
-    axis_matrix.cache_clear()
-    found, expected = (IDAATransform(each, 0.1).explain(x, loss_fn=rising) for each in (vae, any_size))
-    for name in ("views", "delta", "latent", "reconstruction", "residual", "loss_after"):
-        assert torch.equal(getattr(found, name), getattr(expected, name))
-    assert axis_matrix.cache_info().currsize == 0
 
 
 def test_clips_chunks_and_normalised_images():

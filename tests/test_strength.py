@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from idaa_transforms import CLAETransform, Guard, IDAATransform, hub
+from idaa_transforms import CLAETransform, Guard, IDAATransform
 from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.sample import cifar10_sample
 
@@ -63,15 +63,6 @@ class TestUnits:
         by_posterior = IDAATransform(vae, 0.4, eps_unit="posterior")(x, loss_fn=loss)
         torch.testing.assert_close(by_posterior, IDAATransform(vae, 0.1)(x, loss_fn=loss), atol=1e-6, rtol=0)
 
-    def test_on_real_weights_sure_latents_move_less(self):
-        x = cifar10_sample()[0][:4]
-        aug = IDAATransform.from_pretrained("cifar10-vae", 0.5, eps_unit="posterior")
-        mean, sd = aug.codec.posterior(x)
-        assert sd.amin() < 0.5 * sd.amax()
-        found = aug.explain(x, loss_fn=loss)
-        torch.testing.assert_close(found.latent, mean)
-        assert found.delta.abs().amax() == 0.5
-
 
 class TestTheEpsOfWeights:
     """A recommended eps belongs to a norm and a unit; any other asks for an eps."""
@@ -84,13 +75,11 @@ class TestTheEpsOfWeights:
         for wrong in (lambda: make.from_pretrained("cifar10-vae", **options), lambda: make(VAE, **options)):
             with pytest.raises(ValueError, match=r"recommended eps=.* belongs to norm='linf' and eps_unit='latent'"):
                 wrong()
+        with pytest.raises(ValueError, match=r"recommended eps=0\.006 belongs to norm='linf'"):
+            CLAETransform(norm="l2")
         aug = make.from_pretrained("cifar10-vae", 0.5, **options)
         aug = aug.attack if make is RandomIDAA else aug
         assert (aug.eps, aug.norm, aug.eps_unit) == (0.5, *({"norm": "linf", "eps_unit": "latent"} | options).values())
-
-    def test_of_clae_too(self):
-        with pytest.raises(ValueError, match=r"recommended eps=0\.006 belongs to norm='linf'"):
-            CLAETransform(norm="l2")
 
     def test_those_that_were_saved_belong_together(self, folder):
         aug = IDAATransform.from_pretrained(folder)  # saved with norm="l2"
@@ -101,10 +90,6 @@ class TestTheEpsOfWeights:
         IDAATransform(VAE, 0.5, eps_unit="posterior", target_gain=0.2).save_pretrained(folder)
         aug = IDAATransform.from_pretrained(folder)
         assert (aug.eps, aug.eps_unit, aug.target_gain, aug.steps) == (0.5, "posterior", 0.2, 1)
-
-    def test_shipped_weights_have_one(self):
-        for name in hub.PRETRAINED:
-            assert 0 < IDAATransform.from_pretrained(name).eps < 2
 
 
 def reference(views):
@@ -181,14 +166,6 @@ class TestGuard:
         with pytest.raises(OSError, match="guard"):  # a config cannot name one
             IDAATransform.from_pretrained(folder)
         assert repr(aug) == "IDAATransform(ConvVAE, eps=1.0, guard=Guard(Encoder, 0.999, 3))"
-
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
-    def test_dtypes_clip_and_clae(self, x, dtype):
-        views = CLAETransform(0.5, clip=(0.0, 1.0), guard=Guard(reference, 0.8))(x.to(dtype), loss_fn=loss)
-        assert views.dtype == dtype
-        assert ((views >= 0) & (views <= 1)).all()
-        same = (views == x.to(dtype)).flatten(1).all(1)
-        assert (same | (similarity(views, x) >= 0.8 - 1e-2)).all()
 
     def test_in_kornia(self, x):
         aug = RandomIDAA(VAE, 2.0, p=1.0, guard=Guard(reference, 0.9))

@@ -14,7 +14,6 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from idaa_transforms import CLAETransform, IDAATransform
-from idaa_transforms.autoencoders import Wrapped
 
 
 def opposite(loss_fn):
@@ -101,22 +100,6 @@ def test_videos(make):
     assert make()(empty, loss_fn=loss_fn).shape == empty.shape
 
 
-@pytest.mark.parametrize("options", [{"eps": 0.4, "eps_unit": "posterior"}, {"chunk_size": 2}])
-def test_frames_of_clips_by_other_settings(options):
-    clips, aug = images((2, 3, 3, 17, 11)), IDAATransform(tiny_vae(), **options)
-    views = aug(tv_tensors.Video(clips), grad=clips - 0.5).as_subclass(torch.Tensor)
-    frames = aug(clips.flatten(0, 1), grad=clips.flatten(0, 1) - 0.5)
-    torch.testing.assert_close(views.flatten(0, 1), frames)
-
-
-def test_frames_that_are_no_multiple_of_the_factor():
-    """Padded frame by frame, each as the same frame alone."""
-    net = nn.Sequential(nn.Conv2d(3, 4, 2, stride=2), nn.ConvTranspose2d(4, 3, 2, stride=2))
-    aug, clips = IDAATransform(Wrapped(net[0], net[1], factor=2), 0.1), images((2, 3, 3, 17, 11))
-    views = aug(tv_tensors.Video(clips), grad=clips - 0.5).as_subclass(torch.Tensor)
-    torch.testing.assert_close(views.flatten(0, 1), aug(clips.flatten(0, 1), grad=clips.flatten(0, 1) - 0.5))
-
-
 def test_after_cutmix_and_in_a_collate_fn(x, aug, encoder):
     encoder.eval()
     dataset = torch.utils.data.TensorDataset(x, torch.arange(4))
@@ -178,24 +161,3 @@ class TestBoundAndBind:
         bound = aug.bind(Encoder())
         assert len(list(bound.parameters())) == 0
         assert repr(bound) == f"{aug!r}.bind(Encoder)"
-
-    def test_blocks_in_generators_may_end_in_any_order(self, x, aug, vae, loss_fn):
-        """As fixtures and loaders that yield within a block: each end takes away its own closure and no other."""
-        other = IDAATransform(vae)
-
-        def block(transform, closure):
-            with transform.bound(closure):
-                yield
-
-        first, second, third = block(aug, loss_fn), block(other, opposite(loss_fn)), block(aug, opposite(loss_fn))
-        for generator in (first, second, third):
-            next(generator)
-        expected = IDAATransform(vae)(x, loss_fn=opposite(loss_fn))
-        first.close()
-        assert torch.equal(other(x), expected)
-        assert torch.equal(aug(x), expected)
-        third.close()
-        with pytest.raises(ValueError, match="nothing to maximise"):
-            aug(x)
-        assert torch.equal(other(x), expected)
-        second.close()

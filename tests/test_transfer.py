@@ -1,14 +1,10 @@
 """examples/transfer against scikit-learn called directly, on toys with a known answer; and the backbones it takes."""
 
 import json
-import re
-import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import pytest
-import timm
 import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
@@ -17,7 +13,7 @@ from torchvision import datasets
 from examples.semi.config import configure as configure_semi
 from examples.semi.train import train as train_semi
 from examples.shared.backbones import build_backbone, load_backbone
-from examples.transfer import evaluate, probe, report, run_table, sets
+from examples.transfer import evaluate, probe, report, sets
 from idaa_transforms.batchnorm import convert_dual_batchnorm
 from idaa_transforms.sample import cifar10_sample
 
@@ -41,9 +37,6 @@ def toy(tmp_path, monkeypatch):
     save_toy(tmp_path / "data" / "toy.npz")
     train_semi(configure_semi(["--scale", "smoke", "--view", "third", "--out", "backbone"]))
     return tmp_path
-
-
-# The protocol --------------------------------------------------------------------------------------------------------
 
 
 def blobs(count, seed, spread):
@@ -79,9 +72,6 @@ def test_validation_images_are_held_out_of_training_ones():
     assert validate.tolist() != sorted(validate.tolist())  # a random order: sets are often sorted by class
 
 
-# Backbones -----------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["wrn-10-1", "resnet10t"])
 def test_a_backbone_is_loaded_with_its_clean_batch_norms(name, tmp_path):
     torch.manual_seed(0)
@@ -106,33 +96,6 @@ def test_of_a_run_of_fixmatch_the_average_is_loaded(toy):
     stem = load_backbone("backbone").network.conv1.weight
     assert torch.equal(stem, saved["ema"]["backbone.conv1.weight"])
     assert not torch.equal(stem, saved["model"]["backbone.conv1.weight"])
-
-
-def test_a_network_of_timm_is_loaded_by_its_name():
-    found = load_backbone("resnet18", pretrained=False)
-    assert found.network(torch.rand(1, 3, 64, 64)).shape == (1, 512)
-    assert found.mean == pytest.approx(timm.create_model("resnet18").default_cfg["mean"])
-    assert evaluate.own_size(found) == 224
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"state_dict": {}}, "is no checkpoint of examples/ssl or examples/semi: it holds state_dict"),
-        ({"model": {}, "config": {"backbone": "wrn-10-1", "data": "x"}}, "does not fit its own wrn-10-1: "),
-        ("text", "is truncated, damaged or no checkpoint"),
-    ],
-)
-def test_backbones_that_do_not_fit(content, message, tmp_path):
-    file = tmp_path / "checkpoint.pt"
-    torch.save(content, file) if isinstance(content, dict) else file.write_text(content)
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        load_backbone(str(tmp_path))
-    assert "\n" not in str(error.value)
-    assert str(tmp_path) in str(error.value)
-
-
-# Sets ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -165,45 +128,6 @@ def test_torchvisions_sets_are_scaled_and_read_in_order(fake_pets, tmp_path):
     assert parts.test.labels.tolist() == [0, 1, 0, 1]
 
 
-@pytest.mark.parametrize("name", sets.TORCHVISION)
-def test_torchvision_keeps_labels_where_they_are_read(name):
-    assert "_labels" in getattr(datasets, sets.TORCHVISION[name].kind).__init__.__code__.co_names
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("cub200", "README.md says where to get it"),
-        ("birdsnap", "README.md says where to get it"),
-        ("nowhere", "'nowhere' is no file or folder"),
-        ("one", "one has 1 class to train on; a classifier needs two"),
-        ("strange", "strange tests on class 7, of which it has no training image"),
-    ],
-)
-def test_sets_that_cannot_be_used(name, message, tmp_path):
-    x = np.zeros((6, 8, 8, 3), np.uint8)
-    np.savez(tmp_path / "one.npz", x_train=x, y_train=np.zeros(6, int), x_test=x, y_test=np.zeros(6, int))
-    np.savez(tmp_path / "strange.npz", x_train=x, y_train=np.arange(6) % 2, x_test=x, y_test=np.arange(6) % 2 * 7)
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        sets.load(name, tmp_path, 8, 0)
-    assert "\n" not in str(error.value)
-
-
-def test_a_folder_of_class_folders_is_a_set(tmp_path):
-    for part, count in (("train", 4), ("test", 2)):
-        for label, colour in (("a", "red"), ("b", "blue")):
-            folder = tmp_path / "cub200" / part / label
-            folder.mkdir(parents=True)
-            for i in range(count):
-                Image.new("RGB", (12, 10), colour).save(folder / f"{i}.png")
-    parts = sets.load("cub200", tmp_path, 8, 0)
-    assert parts.train.labels.tolist() == [0] * 4 + [1] * 4
-    assert parts.test.images.shape == (4, 3, 8, 8)
-
-
-# The command ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_toy_is_transferred_to_and_not_again(toy, monkeypatch, capsys):
     config = evaluate.configure(["--backbone", "backbone", "--sets", "toy", "--scale", "smoke"])
     result = evaluate.evaluate(config)
@@ -215,19 +139,6 @@ def test_a_toy_is_transferred_to_and_not_again(toy, monkeypatch, capsys):
     assert evaluate.evaluate(config)["sets"] == result["sets"]
     with pytest.raises(ValueError, match="backbone-smoke has results of other settings; use another --out"):
         evaluate.evaluate(evaluate.configure(["--backbone", "backbone", "--out", config.out]))
-
-
-@pytest.mark.slow
-def test_a_grid_from_the_command_line_to_the_table(toy, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    words = ["run_table", "--backbones", "backbone", "--sets", "toy", "--scale", "smoke", "--results", "results"]
-    monkeypatch.setattr(sys, "argv", words)
-    run_table.main()
-    text = (toy / "results" / "table.md").read_text()
-    assert "| third | 0 | 100.0 | 100.0 | - |" in text
-    words[2] = "missing"
-    with pytest.raises(SystemExit, match="failed:\n--backbone missing"):
-        run_table.main()
 
 
 def test_the_table_has_gains_over_the_control(tmp_path):
@@ -245,11 +156,3 @@ def test_the_table_has_gains_over_the_control(tmp_path):
     assert "| a (40 images) | b (40 images) |" in text
     assert "| third | 0 1 | 45.0 ± 7.1 | 55.0 ± 7.1 | 50.0 ± 0.0 | - |" in text
     assert "| idaa, eps 0.1 | 0 1 | 55.0 ± 7.1 | 60.0 ± 0.0 | 57.5 ± 3.5 | +7.5 ± 3.5 |" in text
-
-
-def test_the_size_of_images_is_the_backbones():
-    of = lambda **config: evaluate.own_size(types.SimpleNamespace(config=config, name="run"))  # noqa: E731
-    assert of(data="cifar100", image_size=0) == 32
-    assert of(data="eurosat", image_size=48) == 48
-    with pytest.raises(ValueError, match="say --image-size"):
-        of(data="eurosat", image_size=0)

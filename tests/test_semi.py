@@ -126,6 +126,7 @@ def test_a_split_is_balanced_and_comes_back_by_its_seed(tmp_path):
     assert split.load(tmp_path / "split.json", labels) == rows
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned():
     """The same images again and again: every loss falls, the view's too."""
     config = configure(["--scale", "smoke", "--view", "idaa-grad", "--lr", "0.05"])

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from idaa_transforms import IDAATransform
 from idaa_transforms.sample import cifar10_sample
 
-EPOCHS = 4
+EPOCHS = 8
 
 
 def main() -> list[float]:

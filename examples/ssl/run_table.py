@@ -58,7 +58,10 @@ def main() -> None:
     if args.board:
         methods = args.cells or list(board.SETTINGS[args.board].epochs or board.METHODS)
         if args.dry:
-            print(board.planned(args.board, methods, args.seeds, rest, args.rate, args.parallel))
+            try:
+                print(board.planned(args.board, methods, args.seeds, rest, args.rate, args.parallel))
+            except ValueError as error:  # of the data
+                sys.exit(f"run_table.py: {error}")
             return
         grid = board.cells(args.board, board.epochs_of(args.board, methods, rest, results), args.seeds, rest)
     else:

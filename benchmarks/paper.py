@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
@@ -79,23 +78,6 @@ def fixmatch() -> str:
     return as_far_as_run(semi.beside_the_paper(read_runs(RESULTS / "semi")))
 
 
-BACKBONES = {  # how they were trained, in the headings of the page of transfer
-    ("crop 0.08", "epochs 3.0"): "The paper's random augmentation",
-    ("crop 0.4", "epochs 3.0"): "Crops from 0.4 of the area and flips alone",
-    ("crop 0.4", "epochs 5.0"): "The same for five epochs, which take as long as three of `idaa-grad`",
-}
-
-
-def transfer_small() -> str:
-    """What was run at small scale, a table for each way to train the backbones."""
-    page, parts = RESULTS / "transfer" / "table.md", []
-    headings = [line for line in page.read_text().splitlines() if line.startswith("## ")]
-    for words, name in BACKBONES.items():
-        (heading,) = (line for line in headings if all(f" {word}" in re.split("[,;]", line) for word in words))
-        parts += [f"{name}:", section(page, heading)]
-    return "\n\n".join(parts)
-
-
 def ssl() -> str:
     """The paper's grid."""
     header = ["method", "view", *(f"{measure}, {data}" for measure in ("kNN", "linear") for data in CIFAR)]
@@ -146,7 +128,6 @@ def hours() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "paper-ssl": ssl,
     "paper-fixmatch": fixmatch,
-    "transfer-small": transfer_small,
     "paper-detection": detection,
     "paper-imagenet": imagenet,
     "paper-hours": hours,

@@ -12,7 +12,6 @@ from step import backward, make_attack
 from benchmarks import bench, estimate, identity_report, tables
 from examples.detection import report as detection_report
 from examples.semi import report as semi_report
-from examples.transfer import report as transfer_report
 
 
 def test_pages_have_the_numbers_of_their_sources():
@@ -29,7 +28,6 @@ PAGES = {
     "speed": bench,
     "detection": detection_report,
     "semi": semi_report,
-    "transfer": transfer_report,
 }
 
 

@@ -57,10 +57,11 @@ class TestFolder:
 
     def test_a_folder_that_is_no_run_is_refused(self, toy, tmp_path):
         (tmp_path / "proj").mkdir()
-        (tmp_path / "proj" / "README.md").write_text("mine")
+        for name in ("README.md", ".mine.partial"):
+            (tmp_path / "proj" / name).write_text("mine")
         with pytest.raises(SystemExit, match=r"idaa: proj is no run \(it holds README.md and no checkpoint.pt\)"):
             main(["train-vae", "toy.npz", "--out", "proj", *toy])
-        assert [f.name for f in (tmp_path / "proj").iterdir()] == ["README.md"]
+        assert {f.name for f in (tmp_path / "proj").iterdir()} == {"README.md", ".mine.partial"}
         with pytest.raises(SystemExit, match=r"toy\.npz is a file; say a folder"):
             main(["train-vae", "toy.npz", "--out", "toy.npz", *toy])
 

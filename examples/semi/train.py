@@ -84,8 +84,7 @@ def train(config: Config) -> dict[str, Any]:
     if config.batch_size % world:
         raise ValueError(f"--batch-size {config.batch_size} is no multiple of the {world} processes")
     data, folder = load_data(config), Path(config.out)
-    if rank == 0:
-        own_folder(folder)
+    own_folder(folder)
     labelled = own_split(config, data.train_labels)
     torch.manual_seed(config.seed)
     model = Model(config, int(data.train_labels.max()) + 1, data.train.shape[-1]).to(config.device)

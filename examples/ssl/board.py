@@ -41,7 +41,7 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    "cifar10-paper-resnet18": Setting(  # on a GPU; 88 epochs of `none` compute what 48 of IDAA do
+    "cifar10-paper-resnet18": Setting(  # on a GPU; 88 epochs of `none` compute a little more than 48 of IDAA
         "CIFAR-10, the paper's SimCLR",
         ["--scale", "paper", "--weights", "cifar10-vae"],
         48,

@@ -64,8 +64,7 @@ def train_stream(config: Config) -> dict[str, Any]:
     checkpoint, state = folder / "checkpoint.pt", {"model": model, "optimiser": optimiser}
     last = min(total, config.stop_after * steps or total)
     bar = tqdm(total=last, unit="step", disable=rank > 0)
-    if rank == 0:
-        own_folder(folder)
+    own_folder(folder)
     with bar, explained(checkpoint):
         at, spent = resume(checkpoint, config, state, (*PLACE, "data"))  # a folder of pictures may move
         same_everywhere(at)

@@ -75,7 +75,7 @@ def _conclude(measured: dict[str, float], before: float, args: argparse.Namespac
         print(loads_it(args.out))
         if before > share + 0.001:
             print(f"{args.start} itself explains more of them, {before:.1%}: use that, or train for longer.")
-        elif args.start and share < before + 0.005:
+        elif share < before + 0.005:
             print(f"{args.start} itself explains as much, {before:.1%}: these images needed no training.")
         return
     cures = f"more epochs, more {what}" + ("" if args.start or args.signals else " or --from natural-vae")

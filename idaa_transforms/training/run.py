@@ -87,7 +87,6 @@ def own_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; say a folder for the run")
     folder.mkdir(parents=True, exist_ok=True)
-    forget_partial(folder)
     names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
     foreign = [name for name in names if name not in BEFORE_A_CHECKPOINT]
     if foreign and CHECKPOINT not in names:
@@ -96,6 +95,7 @@ def own_folder(folder: Path) -> None:
             f"{folder} is no run (it holds {', '.join(foreign[:3])}{more} and no {CHECKPOINT}), and nothing is "
             "overwritten; use another folder"
         )
+    forget_partial(folder)
 
 
 def fingerprint(*parts: Any) -> str:

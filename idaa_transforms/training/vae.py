@@ -93,8 +93,7 @@ def train_vae(
     recipe = recipe.on(device)
     rank, world = processes(device)
     steps = _steps(len(images.train), recipe.batch_size, world)  # type: ignore[arg-type]
-    if rank == 0:
-        own_folder(folder)
+    own_folder(folder)
     if world > 1 and device.type == "cuda":
         vae = nn.SyncBatchNorm.convert_sync_batchnorm(vae)
     optimiser = torch.optim.Adam(vae.parameters(), lr=recipe.lr, betas=recipe.betas)

@@ -75,6 +75,14 @@ def test_the_five_minutes_run(capsys):
     assert after > before
 
 
+def test_the_lines_of_readme_run():
+    scope = {}
+    for block in BLOCKS[ROOT / "README.md"]:
+        exec(block, scope)
+    assert scope["hard"].shape == scope["x1"].shape
+    assert not torch.equal(scope["hard"], scope["x1"])
+
+
 def test_the_method_is_that_of_the_library():
     """The lines of docs/method.md give the views that the transform gives."""
     torch.manual_seed(0)

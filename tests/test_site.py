@@ -11,17 +11,22 @@ from pathlib import Path
 import pytest
 import torch
 from check_links import broken
+from conftest import tiny_vae
+from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
 from make_notebooks import FOLDER, notebook
 from torch import nn
+from torchvision.transforms import v2
 
 import idaa_transforms
-from idaa_transforms import IDAATransform
+from idaa_transforms import IDAATransform, preserve_state
+from idaa_transforms.kornia import RandomIDAA
 from idaa_transforms.losses import nt_xent
 
 ROOT = Path(__file__).parents[1]
 TRACKED = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
 PAGES = [ROOT / page for page in TRACKED.split()] or sorted((ROOT / "docs").glob("*.md"))
-BLOCKS = {page: re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL) for page in PAGES}
+python = re.compile(r"```python\n(.*?)```", re.DOTALL).findall
+BLOCKS = {page: python(page.read_text()) for page in PAGES}
 SCRIPTS = sorted(FOLDER.glob("*.py"))
 FOUND = [each.name for each in pkgutil.walk_packages(idaa_transforms.__path__, "idaa_transforms.")]
 MODULES = [name for name in FOUND if not name.startswith("idaa_transforms.app.")]  # which has an environment of its own
@@ -64,6 +69,46 @@ def test_what_a_page_imports_exists_and_is_public():
                 names = [each.name for each in node.names]
                 assert [each for each in names if not hasattr(module, each)] == []
                 assert not any(part.startswith("_") for part in [*node.module.split("."), *names]), page.name
+
+
+class Net(nn.Module):
+    def encode(self, images):
+        return nn.functional.avg_pool2d(images, 8)
+
+    def decode(self, latent):
+        return nn.functional.interpolate(latent, scale_factor=8.0)
+
+
+def around(*shape):
+    """What the lines of a page, or of a docstring, find around them: a batch x of ``shape``, a model and its loss."""
+    torch.manual_seed(0)
+    x, model = torch.rand(4, *shape), nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.BatchNorm1d(8))
+    anchor = model(x.flip(-1)).detach()
+    loss = lambda v: nt_xent(model(v), anchor)  # noqa: E731
+    return {
+        "x": x, "model": model, "anchor": anchor, "z2": anchor, "nce": loss, "loss_fn": loss, "net": Net(), "step": 3,
+        "masks": x[:, :1].round(), "hard": x, "flip": RandomHorizontalFlip(), "crop": nn.Identity(),
+        "random_crop": v2.RandomCrop(32, padding=4), "MEAN": [0.5] * 3, "STD": [0.2] * 3, "torch": torch, "nn": nn, "v2": v2,
+        "nt_xent": nt_xent, "IDAATransform": IDAATransform, "RandomIDAA": RandomIDAA, "preserve_state": preserve_state,
+        "AugmentationSequential": AugmentationSequential, "RandomHorizontalFlip": RandomHorizontalFlip,
+        "aug": IDAATransform.from_pretrained("cifar10-vae-small"),
+    }  # fmt: skip
+
+
+RUN_ELSEWHERE = [ROOT / page for page in ("README.md", "docs/start.md", "docs/method.md", "docs/recipes.md")]
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if BLOCKS[p] and p not in RUN_ELSEWHERE], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_the_lines_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    IDAATransform.from_pretrained("cifar10-vae-small").save_pretrained("my-vae")
+    IDAATransform(tiny_vae((128,), channels=6), eps=0.2).save_pretrained("watch-vae")
+    for section in page.read_text().split("\n## "):
+        scope = around(*((6, 100) if page.name == "signals.md" else (3, 32, 32)))
+        exec("\n".join(python(section)), scope)
+        assert scope.get("views", scope["x"]).shape == scope["x"].shape
 
 
 @pytest.mark.slow
@@ -113,24 +158,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda test: test.name)
 def test_the_example_of_a_docstring_runs(example):
-    from kornia.augmentation import AugmentationSequential, RandomHorizontalFlip
-
-    torch.manual_seed(0)
-    x, model = torch.rand(4, 3, 32, 32), nn.Sequential(nn.Flatten(), nn.Linear(3072, 8))
-    anchor = model(x.flip(3)).detach()
-
-    class Net(nn.Module):
-        def encode(self, images):
-            return nn.functional.avg_pool2d(images, 8)
-
-        def decode(self, latent):
-            return nn.functional.interpolate(latent, scale_factor=8.0)
-
-    example.globs |= {
-        "x": x, "model": model, "anchor": anchor, "nce": lambda v: nt_xent(model(v), anchor), "net": Net(), "step": 3,
-        "nt_xent": nt_xent, "IDAATransform": IDAATransform, "AugmentationSequential": AugmentationSequential,
-        "RandomHorizontalFlip": RandomHorizontalFlip, "aug": IDAATransform.from_pretrained("cifar10-vae-small"),
-    }  # fmt: skip
+    example.globs |= around(3, 32, 32)
     out = []
-    assert doctest.DocTestRunner().run(example, out=out.append).failed == 0, "".join(out)
-    assert example.globs.get("views", x).shape == x.shape
+    assert doctest.DocTestRunner().run(example, out=out.append, clear_globs=False).failed == 0, "".join(out)
+    assert example.globs.get("views", example.globs["x"]).shape == (4, 3, 32, 32)

@@ -88,8 +88,9 @@ def around(*shape):
     return {
         "x": x, "model": model, "anchor": anchor, "z2": anchor, "nce": loss, "loss_fn": loss, "net": Net(), "step": 3,
         "masks": x[:, :1].round(), "hard": x, "flip": RandomHorizontalFlip(), "crop": nn.Identity(),
-        "random_crop": v2.RandomCrop(32, padding=4), "MEAN": [0.5] * 3, "STD": [0.2] * 3, "torch": torch, "nn": nn, "v2": v2,
-        "nt_xent": nt_xent, "IDAATransform": IDAATransform, "RandomIDAA": RandomIDAA, "preserve_state": preserve_state,
+        "random_crop": v2.RandomCrop(32, padding=4), "MEAN": [0.5] * 3, "STD": [0.2] * 3, "v2": v2, "torch": torch,
+        "nn": nn, "nt_xent": nt_xent, "IDAATransform": IDAATransform, "RandomIDAA": RandomIDAA,
+        "preserve_state": preserve_state,
         "AugmentationSequential": AugmentationSequential, "RandomHorizontalFlip": RandomHorizontalFlip,
         "aug": IDAATransform.from_pretrained("cifar10-vae-small"),
     }  # fmt: skip

@@ -38,6 +38,7 @@ class Setting(NamedTuple):
     options: list[str]
     budget: float
     epochs: dict[str, float] | None = None  # of the methods that it has, where they do not follow from measured costs
+    costs: str = "32"  # which file has them: a step at 32 pixels costs the same in all settings of the small network
 
 
 SETTINGS = {
@@ -52,10 +53,12 @@ SETTINGS = {
     "cifar100-weak": Setting("CIFAR-100, weak augmentation", [*SMALL, *WEAK, "--data", "cifar100"], 6),
     "cifar100-paper": Setting("CIFAR-100, the paper's augmentation", [*SMALL, "--data", "cifar100"], 6),
     "tiny-imagenet-weak": Setting(
-        "Tiny ImageNet (50 classes), weak augmentation", [*SMALL, *WEAK, "--data", "tiny-imagenet"], 6
+        "Tiny ImageNet (50 classes), weak augmentation", [*SMALL, *WEAK, "--data", "tiny-imagenet"], 6, costs="64"
     ),
     "cifar10-weak-long": Setting("CIFAR-10, weak augmentation, four times as long", [*SMALL, *WEAK], 24),
-    "smoke": Setting("smoke test", ["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2),
+    "smoke": Setting(
+        "smoke test", ["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2, None, "smoke"
+    ),
 }
 GRAD = ["--view", "idaa-grad"]
 BOTH = [*GRAD, "--pair", "both", "--no-dual-bn", "--coarse"]
@@ -170,9 +173,9 @@ def kind(method: str) -> str:
 
 
 def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, float]:
-    """What a step of each of ``methods`` costs, of `none` 1, from the file of this setting. Kinds that are missing
+    """What a step of each of ``methods`` costs, of `none` 1, from the setting's file of costs. Kinds that are missing
     there are measured now, in one process with `none`."""
-    file = folder / f"costs-{setting}.json"
+    file = folder / f"costs-{SETTINGS[setting].costs}.json"
     known = json.loads(file.read_text()) if file.exists() else {"measured": [], "costs": {}}
     missing = {kind(name): name for name in methods if kind(name) not in known["costs"]}
     if missing:
@@ -187,7 +190,7 @@ def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, flo
 
 def epochs_of(setting: str, methods: list[str], rest: list[str], folder: Path) -> dict[str, float]:
     """For how many epochs each of ``methods`` is trained."""
-    _, _, budget, epochs = SETTINGS[setting]
+    budget, epochs = SETTINGS[setting].budget, SETTINGS[setting].epochs
     if epochs:
         return {name: epochs.get(name, budget) / (24 if "smoke" in rest else 1) for name in methods}
     return {name: budget / cost for name, cost in known_costs(setting, methods, folder).items()}
@@ -222,8 +225,8 @@ def planned(setting: str, methods: list[str], seeds: list[int], rest: list[str],
     """What each cell computes, and how long that takes where ``parallel`` cells share ``rate`` TFLOP/s. Epochs that
     follow from costs follow here from what is counted."""
     work, many = counted(setting, ["none", *methods], rest)
-    _, _, budget, epochs = SETTINGS[setting]
-    epochs = epochs or {name: budget * work["none"] / work[name] for name in methods}
+    budget = SETTINGS[setting].budget
+    epochs = SETTINGS[setting].epochs or {name: budget * work["none"] / work[name] for name in methods}
     lines, total = [], 0.0
     grid = cells(setting, {name: epochs.get(name, budget) for name in methods}, seeds, rest)
     for name, config in zip(methods * len(seeds), map(configure, grid), strict=True):

@@ -95,6 +95,11 @@ METHODS: dict[str, list[str]] = {
     "third view .2 to both": [*GRAD, "--eps", ".2", "--pull", "both"],
     "third view .2 one norm": [*GRAD, "--eps", ".2", "--no-dual-bn"],
     "third view .2 its branch": ["--view", "idaa", "--eps", ".2", "--anchor", "other"],
+    **{
+        f"third view {eps} held{name}": [*GRAD, "--eps", eps, "--held", *share]
+        for eps in (".1", ".2", ".3")
+        for name, share in (("", []), (" half", ["--share", ".5"]), (" quarter", ["--share", ".25"]))
+    },
     "third view .4 ramp": [*GRAD, "--eps", ".4", "--eps-schedule", "ramp"],
     "third view .2 half": [*GRAD, "--eps", ".2", "--share", ".5"],
     "third view as hard -.5": [*GRAD, "--eps", ".2", "--hardness", "-.5"],
@@ -169,7 +174,12 @@ def costs(setting: str, methods: list[str], repeats: int = 9) -> dict[str, float
 
 def kind(method: str) -> str:
     """What a method costs by: its options without their numbers, and without those that cost nothing."""
-    return " ".join(w for w in METHODS[method] if w not in FREE and not w.strip("-").replace(".", "").isdigit())
+    words = METHODS[method]
+    return " ".join(
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if word not in FREE and (before == "--share" or not word.strip("-").replace(".", "").isdigit())
+    )
 
 
 def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, float]:

@@ -35,6 +35,7 @@ class Config:
     coarse: bool = False  # with --pair both: the gradient for the step at half the resolution
     alpha: float = 1.0
     pull: Literal["x1", "x2", "both"] = "x1"  # idaa-grad: what x' is compared with
+    held: bool = False  # idaa-grad: x' alone is pulled, x1 stays where it is, which saves a pass
     extra_temperature: float = 0.0  # of its loss; 0: that of the two
     hardness: float = math.inf  # how far its loss stays above that of the two, by an eps that follows; inf: eps stays
     share: float = 1.0  # of the batch that has a hard view

@@ -34,8 +34,12 @@ def backward(
     by_gradient = config.view in BY_GRADIENT or (config.view == "latent" and config.matched)
     a, b = model(x1.requires_grad_(by_gradient)), model(x2)
     clean = extra = loss(a, b)
-    if by_gradient:  # the step's own gradient, of x1 alone; the whole step goes back once x' is there
+    if config.held:  # the step's own gradient is a by-product of its backward pass; x' then goes back alone
+        clean.backward()
+        g, a, clean = x1.grad, a.detach(), clean.detach()
+    elif by_gradient:  # that of x1 alone; the whole step goes back once x' is there
         (g,) = torch.autograd.grad(clean, x1, retain_graph=True)
+    if by_gradient:
         some = slice(round(config.share * len(x1)))
         more = [attack(x1.detach()[some], grad=g[some], eps=float(model.eps) if follows else eps)]
     elif config.view in ("idaa", "clae"):
@@ -58,7 +62,7 @@ def backward(
         if follows:
             gap = (extra - clean).detach() - config.hardness
             model.eps.mul_(torch.exp(-0.05 * gap.clamp(-1, 1))).clamp_(0.02, 1)
-        (clean + config.alpha * extra).backward()
+        (clean + config.alpha * extra).backward()  # of a held clean, which went back before, there is no gradient
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
 
 

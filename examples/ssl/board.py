@@ -53,7 +53,7 @@ SETTINGS = {
     "cifar100-weak": Setting("CIFAR-100, weak augmentation", [*SMALL, *WEAK, "--data", "cifar100"], 6),
     "cifar100-paper": Setting("CIFAR-100, the paper's augmentation", [*SMALL, "--data", "cifar100"], 6),
     "tiny-imagenet-weak": Setting(
-        "Tiny ImageNet (50 classes), weak augmentation", [*SMALL, *WEAK, "--data", "tiny-imagenet"], 6, costs="64"
+        "Tiny ImageNet (50 classes), weak augmentation", [*SMALL, *WEAK, "--data", "tiny-imagenet"], 3, costs="64"
     ),
     "cifar10-weak-long": Setting("CIFAR-10, weak augmentation, four times as long", [*SMALL, *WEAK], 24),
     "smoke": Setting(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from idaa_transforms.training.decode import read_picture, size_of
+from idaa_transforms.training.decode import read_picture
 
 GREY = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
 COLOUR = np.stack([GREY, 255 - GREY, GREY.T], 2)
@@ -49,7 +49,6 @@ def test_a_picture_on_its_side(ending, tmp_path):
     file = saved(tmp_path, f"a.{ending}", np.rot90(upright, -1).copy(), exif=exif)
     found = seen(file)[..., 0].astype(int)
     assert found.shape == (24, 16)
-    assert size_of(file) == ((16, 24) if ending != "tif" else size_of(file))
     assert np.abs(found - upright).max() < 12
 
 

@@ -46,12 +46,6 @@ def read_picture(file: Path, channels: int | None = None, content: bytes | None 
         return to_channels(found, channels)
 
 
-def size_of(file: Path) -> tuple[int, int]:
-    """Height and width of a picture as stored, by its header alone; errors as of :func:`read_picture`."""
-    with one_line(file), _opened(file.read_bytes()) as picture:
-        return picture.height, picture.width
-
-
 def to_channels(image: Tensor, channels: int | None) -> Tensor:
     """Images (..., C, H, W) of 1 or 3 channels with so many ``channels``; as they are for None."""
     if channels == 3 and image.shape[-3] == 1:

@@ -81,16 +81,15 @@ def test_one_epoch_lowers_the_loss(method, view, options, untrained, tmp_path):
 @pytest.mark.parametrize(
     "more",
     [
-        ["--pair", "replace", "--view", "clae", "--anchor", "other"],
-        ["--no-dual-bn", "--anchor", "other", "--alpha", "0.5"],
-        ["--eps-schedule", "ramp", "--bf16"],
+        ["--pair", "replace", "--view", "clae"],
+        ["--no-dual-bn", "--alpha", "0.5"],
+        ["--bf16"],
     ],
 )
 def test_other_settings_learn(more, options, tmp_path):
     untrained, trained = (run(options, tmp_path / str(lr), *more, "--lr", lr)["log"][0] for lr in (0, 1e-3))
     learned = "extra_loss" if "replace" in more else "loss"  # where x' replaces x1, the loss of x1 is not in use
     assert trained[learned] < untrained[learned] - 0.03
-    assert trained["eps"] == (0.006 if "clae" in more else 0.1)
 
 
 @pytest.mark.parametrize(("method", "view"), [("moco", "idaa"), ("simclr", "idaa-grad")])

@@ -63,7 +63,7 @@ SETTINGS = {
 GRAD = ["--view", "idaa-grad"]
 BOTH = [*GRAD, "--pair", "both", "--no-dual-bn", "--coarse"]
 NONE = ["--view", "none"]
-FREE = ("--temperature", "--alpha", "--extra-temperature", "--hardness", "--eps-schedule", "ramp")
+FREE = ("--temperature", "--alpha", "--extra-temperature")
 METHODS: dict[str, list[str]] = {
     "untrained": NONE,
     "none": NONE,
@@ -94,17 +94,12 @@ METHODS: dict[str, list[str]] = {
     "third view .2 to x2": [*GRAD, "--eps", ".2", "--pull", "x2"],
     "third view .2 to both": [*GRAD, "--eps", ".2", "--pull", "both"],
     "third view .2 one norm": [*GRAD, "--eps", ".2", "--no-dual-bn"],
-    "third view .2 its branch": ["--view", "idaa", "--eps", ".2", "--anchor", "other"],
     **{
         f"third view {eps} held{name}": [*GRAD, "--eps", eps, "--held", *share]
         for eps in (".1", ".2", ".3")
         for name, share in (("", []), (" half", ["--share", ".5"]), (" quarter", ["--share", ".25"]))
     },
-    "third view .4 ramp": [*GRAD, "--eps", ".4", "--eps-schedule", "ramp"],
     "third view .2 half": [*GRAD, "--eps", ".2", "--share", ".5"],
-    "third view as hard -.5": [*GRAD, "--eps", ".2", "--hardness", "-.5"],
-    "third view as hard 0": [*GRAD, "--eps", ".2", "--hardness", "0"],
-    "both views .2 ramp": [*BOTH, "--eps", ".2", "--eps-schedule", "ramp"],
     **{f"both views {eps} on mixup .2": [*BOTH, "--eps", eps, "--mixup", ".2"] for eps in (".1", ".2")},
 }
 # The start of a name in words; the rest is a number.
@@ -147,7 +142,7 @@ def stepper(config: Config, x: torch.Tensor) -> Callable[[], Any]:
     attack, augment = make_attack(config, model), augmentations(config, x.shape[1:], model.std)
     optimiser = make_optimiser(config, model)
     images = x.float() / (1 if config.signals else 255)
-    return lambda: update(model, attack, augment, optimiser, images, config.strength)
+    return lambda: update(model, attack, augment, optimiser, images)
 
 
 def costs(setting: str, methods: list[str], repeats: int = 9) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,15 +36,12 @@ class Config:
     pull: Literal["x1", "x2", "both"] = "x1"  # idaa-grad: what x' is compared with
     held: bool = False  # idaa-grad: x' alone is pulled, x1 stays where it is, which saves a pass
     extra_temperature: float = 0.0  # of its loss; 0: that of the two
-    hardness: float = math.inf  # how far its loss stays above that of the two, by an eps that follows; inf: eps stays
     share: float = 1.0  # of the batch that has a hard view
     matched: bool = True  # latent: as long in the pixels as the adversarial step; its cost is measured without
     temperature: float = 0.0  # of the loss, for methods that have one; 0: their own
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only
     eps: float = 0.1  # of idaa, in the latent
     clae_eps: float = 0.006  # of clae and clae-grad, in [0, 1]: about .03 of the paper's normalised pixels
-    eps_schedule: Literal["constant", "ramp"] = "constant"  # ramp: from 0 to eps over the run
-    anchor: Literal["same", "other"] = "same"  # what an attack compares with: x1 itself, as in the paper, or x2
     weights: str = "cifar10-vae"  # name or folder of the VAE; for other data the default is what is shipped for them
 
     # data and augmentation
@@ -96,11 +92,6 @@ class Config:
 
     def __post_init__(self) -> None:
         self.bf16 = use_bfloat16(self.bf16, self.device)
-
-    @property
-    def strength(self) -> float:
-        """The eps of the view."""
-        return self.clae_eps if self.view.startswith("clae") else self.eps
 
     @property
     def crops(self) -> int:

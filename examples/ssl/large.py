@@ -27,7 +27,7 @@ from probe import probe
 from step import augmentations, learn, make_attack
 from torch import Tensor, distributed, nn
 from tqdm import tqdm
-from train import finite, learning_rate, make_model, make_optimiser, set_rate, strength
+from train import finite, learning_rate, make_model, make_optimiser, set_rate
 
 from examples.shared.parallel import augment_share
 from examples.shared.runs import hours, now, read_log, resume, save, set_up, since, write_result
@@ -80,9 +80,8 @@ def train_stream(config: Config) -> dict[str, Any]:
                 waited += time.perf_counter() - asked
                 torch.manual_seed(random.Random(f"{config.seed} {at}").getrandbits(32))
                 set_rate(optimiser, learning_rate(config, at / steps))
-                eps = strength(config, (at + 1) / steps)
                 x1, x2, *more = views(crops)
-                sums += learn(model, attack, optimiser, [x1, x2], more, eps)
+                sums += learn(model, attack, optimiser, [x1, x2], more)
                 at += 1
                 bar.update()
                 if at % config.every == 0 or at == last:
@@ -91,7 +90,7 @@ def train_stream(config: Config) -> dict[str, Any]:
                     took = since(started)
                     spent = {name: spent[name] + took[name] for name in spent}
                     if rank == 0:
-                        row = {"step": at, "epoch": at / steps, **losses, "eps": eps}
+                        row = {"step": at, "epoch": at / steps, **losses}
                         row |= {"lr": optimiser.param_groups[0]["lr"], **took, "data_seconds": waited}
                         row |= {"images_per_second": many * config.batch_size / took["seconds"]}
                         log_row(folder / "log.csv", row, by="step")

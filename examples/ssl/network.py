@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -39,8 +38,6 @@ class Model(nn.Module):
             self.method.temperature = config.temperature
         if distributed.is_initialized():
             self.backbone = synchronise(self.backbone, config.device)
-        if math.isfinite(config.hardness):
-            self.register_buffer("eps", torch.tensor(config.eps))
         self.dual = config.dual_bn and config.view != "none"
         if self.dual:
             convert_dual_batchnorm(self.backbone)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,15 +21,14 @@ from idaa_transforms.training.augmentation import SignalAugmentation
 
 
 def backward(
-    model: Model, attack: Any, x1: Tensor, x2: Tensor, more: list[Tensor], eps: float
+    model: Model, attack: Any, x1: Tensor, x2: Tensor, more: list[Tensor]
 ) -> tuple[Tensor, Tensor, list[View]]:
     """The gradients of one step. x1, x2 and, where the third view is random, the one of ``more`` are random views.
     Returns the loss of the two, the loss with the third (the same where there is none), and the two as the network saw
     them."""
     config, loss = model.config, model.method.loss
     if config.pair == "both":
-        return both(model, attack, x1, x2, eps)
-    follows = math.isfinite(config.hardness)
+        return both(model, attack, x1, x2)
     by_gradient = config.view in BY_GRADIENT or (config.view == "latent" and config.matched)
     a, b = model(x1.requires_grad_(by_gradient)), model(x2)
     clean = extra = loss(a, b)
@@ -41,11 +39,11 @@ def backward(
         (g,) = torch.autograd.grad(clean, x1, retain_graph=True)
     if by_gradient:
         some = slice(round(config.share * len(x1)))
-        more = [attack(x1.detach()[some], grad=g[some], eps=float(model.eps) if follows else eps)]
+        more = [attack(x1.detach()[some], grad=g[some])]
     elif config.view in ("idaa", "clae"):
-        more = [attack(x1, loss_fn=model.closure(a if config.anchor == "same" else b), eps=eps)]
+        more = [attack(x1, loss_fn=model.closure(a))]
     if config.view == "latent":
-        more = [random_step(attack, x1, eps, *more)]
+        more = [random_step(attack, x1, *more)]
 
     if not more:
         clean.backward()
@@ -59,9 +57,6 @@ def backward(
             pulled = [View(view.features[: len(more[0])]) for view in pulled]
         with at_temperature(model.method, config.extra_temperature):
             extra = sum(loss(view, hard) for view in pulled) / len(pulled)
-        if follows:
-            gap = (extra - clean).detach() - config.hardness
-            model.eps.mul_(torch.exp(-0.05 * gap.clamp(-1, 1))).clamp_(0.02, 1)
         (clean + config.alpha * extra).backward()  # of a held clean, which went back before, there is no gradient
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
 
@@ -83,24 +78,24 @@ def see(model: Model, leaf: Tensor) -> View:
         return model(halve(leaf, 2)) if model.config.coarse else model(leaf)
 
 
-def both(model: Model, attack: Any, x1: Tensor, x2: Tensor, eps: float) -> tuple[Tensor, Tensor, list[View]]:
+def both(model: Model, attack: Any, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, list[View]]:
     """Both views hard, from one gradient: backward of loss(x1', x2') alone."""
     loss = model.method.loss
     leaves = [x.detach().requires_grad_() for x in (x1, x2)]
     clean = loss(*(see(model, leaf) for leaf in leaves))
     gs = torch.autograd.grad(clean, leaves)
-    a, b = (model(x, hard=True) for x in attack(torch.cat([x1, x2]).detach(), grad=torch.cat(gs), eps=eps).chunk(2))
+    a, b = (model(x, hard=True) for x in attack(torch.cat([x1, x2]).detach(), grad=torch.cat(gs)).chunk(2))
     total = loss(a, b)
     total.backward()
     return clean.detach(), total.detach(), [a.detach(), b.detach()]
 
 
 @torch.no_grad()
-def random_step(attack: IDAATransform, x: Tensor, eps: float, like: Tensor | None = None) -> Tensor:
+def random_step(attack: IDAATransform, x: Tensor, like: Tensor | None = None) -> Tensor:
     """IDAA's view of ``x`` with the signs of its step drawn instead of those that raise the loss. With the views
     ``like`` each change is made as long in the pixels (L2) as theirs."""
     z = attack.codec.encode(x)
-    step = eps * attack.autoencoder.latent_scale * torch.randn_like(z).sign()
+    step = attack.eps * attack.autoencoder.latent_scale * torch.randn_like(z).sign()
     change = attack.codec.decode(z + step, x.shape) - attack.codec.decode(z, x.shape)
     if like is None:
         return x + change
@@ -123,19 +118,16 @@ def update(
     augment: nn.ModuleList,
     optimiser: torch.optim.Optimizer,
     x: Tensor,
-    eps: float,
     part: slice = slice(None),
 ) -> Tensor:
     """One step of training on images ``x`` (B, C, H, W) in [0, 1], or signals (B, C, L): its two losses, (2,)."""
-    return learn(model, attack, optimiser, *random_views(model, augment, x, part), eps)
+    return learn(model, attack, optimiser, *random_views(model, augment, x, part))
 
 
-def learn(
-    model: Model, attack: Any, optimiser: torch.optim.Optimizer, two: list[Tensor], more: list[Tensor], eps: float
-) -> Tensor:
+def learn(model: Model, attack: Any, optimiser: torch.optim.Optimizer, two: list[Tensor], more: list[Tensor]) -> Tensor:
     """One step on two random views and, where the third one is random, that one: its two losses, (2,)."""
     optimiser.zero_grad()
-    clean, extra, seen = backward(model, attack, *two, more, eps)
+    clean, extra, seen = backward(model, attack, *two, more)
     average_gradients(model.parameters())
     optimiser.step()
     with torch.no_grad():

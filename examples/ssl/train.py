@@ -60,11 +60,6 @@ def learning_rate(config: Config, epoch: float) -> float:
     return config.lr * (1 + math.cos(math.pi * max(0, epoch - start) / max(1e-9, config.epochs - start))) / 2
 
 
-def strength(config: Config, epoch: float) -> float:
-    """The eps of a step that ends at this point of the run, in epochs."""
-    return config.strength * epoch / config.epochs if config.eps_schedule == "ramp" else config.strength
-
-
 def make_optimiser(config: Config, model: Model) -> torch.optim.Optimizer:
     """Parameters that follow the schedule, those that do not, and maybe more that do: see :func:`set_rate`."""
     constant = list(model.method.constant_lr())
@@ -137,14 +132,13 @@ def train(config: Config) -> dict[str, Any]:
         shuffled = batches(data.train, config.batch_size, torch.Generator().manual_seed(seed), 0, 1, 0)
         for i, x in enumerate(itertools.islice(shuffled, todo)):
             set_rate(optimiser, learning_rate(config, epoch + i / steps))
-            eps = strength(config, epoch + (i + 1) / steps)
-            sums += update(model, attack, augment, optimiser, x, eps, slice(rank, None, world))
+            sums += update(model, attack, augment, optimiser, x, slice(rank, None, world))
             bar.update()
         losses = finite(sums / todo, f"in epoch {epoch + 1}")
         took = since(started)
         spent = {name: spent[name] + took[name] for name in spent}
         if rank == 0:
-            row = {"epoch": epoch + 1, **losses, "eps": eps}
+            row = {"epoch": epoch + 1, **losses}
             row |= {"lr": optimiser.param_groups[0]["lr"], **took}
             row |= {"images_per_second": todo * config.batch_size / took["seconds"]}
             log_row(folder / "log.csv", row)

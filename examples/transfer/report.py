@@ -13,7 +13,7 @@ from examples.shared.table import Run, all_else, markdown, origins, read_runs, s
 from examples.shared.views import VIEWS
 
 # What decides nothing where the third view is random: a backbone is compared with the control that shares all else.
-OF_ATTACKS = ("name", "view", "attacked", "pair", "eps", "clae_eps", "eps_schedule", "anchor", "start", "weights")
+OF_ATTACKS = ("name", "view", "attacked", "pair", "eps", "clae_eps", "start", "weights")
 SHOWN = ("crop", "jitter", "gray", "epochs")  # of the random augmentation and the length of the training
 
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import harness, reference_models
-from benchmarks.high_fidelity import taef2
 from benchmarks.identity_report import at_gain
+from benchmarks.taef2 import taef2
 from idaa_transforms import CLAETransform, IDAATransform, hub, objectives
 from idaa_transforms.measure.identity import IdentityMeter
 from idaa_transforms.training.images import load_images

@@ -152,17 +152,6 @@ def trained() -> str:
     return table(["view", "epochs in the same time", "kNN, embedding", "kNN", "linear"], lines)
 
 
-def high_fidelity() -> str:
-    """Autoencoders that reconstruct almost perfectly."""
-    file = RESULTS / "high-fidelity.json"
-    lines = []
-    for r in json.loads(file.read_text())["rows"]:
-        what = [r["autoencoder"], f"{r['size']}x{r['size']}", f"{r['psnr']:.1f}", f"{r['latent_over_image']:.3f}"]
-        lines.append([*what, f"{100 * r['energy_r']:.2f} %", f"{100 * r['moved']:.1f} %"])
-    header = ["autoencoder", "images", "PSNR, dB", "latent / image numbers", "R over x", "moved"]
-    return f"{table(header, lines)}\n\n{run_of(file)}"
-
-
 GAINS = ("0.1", "0.2")  # of the attacked loss
 
 
@@ -215,7 +204,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "large": large,
     "weights-in-full": weights_in_full,
     "trained": trained,
-    "high-fidelity": high_fidelity,
     "natural": natural,
     "identity": identity,
     **paper.TABLES,

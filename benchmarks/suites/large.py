@@ -24,7 +24,7 @@ from idaa_transforms.autoencoders.diffusers import DiffusersAutoencoder
 from idaa_transforms.training.augmentation import ssl_augmentation
 
 from .. import harness, workload
-from ..high_fidelity import TAEF2
+from ..taef2 import TAEF2
 from ..workload import DTYPES, Workload
 from . import Options, targets
 from .targets import GRAD, MODEL, OWN, Target, over, over_parts

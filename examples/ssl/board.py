@@ -74,6 +74,9 @@ METHODS: dict[str, list[str]] = {
     **{f"latent {eps}": ["--view", "latent", "--eps", eps] for eps in (".1", ".2", ".3")},
     **{f"mixup {most}": [*NONE, "--mixup", most] for most in (".2", ".4", ".6")},
     **{f"quantize {bins}": [*NONE, "--quantize", bins] for bins in ("8", "16")},
+    # As many epochs as two random views get, so for a longer time.
+    "third for 6 epochs": ["--view", "third"],
+    "third view .2 for 6 epochs": [*GRAD, "--eps", ".2"],
     **{f"clae {eps}": ["--view", "clae-grad", "--clae-eps", eps] for eps in (".003", ".006", ".012")},
     **{f"third view {eps}": [*GRAD, "--eps", eps] for eps in (".1", ".2", ".3")},
     **{f"both views {eps}": [*BOTH, "--eps", eps] for eps in (".1", ".2")},
@@ -198,7 +201,8 @@ def epochs_of(setting: str, methods: list[str], rest: list[str], folder: Path) -
     budget, epochs = SETTINGS[setting].budget, SETTINGS[setting].epochs
     if epochs:
         return {name: epochs.get(name, budget) / (24 if "smoke" in rest else 1) for name in methods}
-    return {name: budget / cost for name, cost in known_costs(setting, methods, folder).items()}
+    costs = known_costs(setting, methods, folder)
+    return {name: budget if " for " in name else budget / cost for name, cost in costs.items()}
 
 
 def cells(setting: str, epochs: dict[str, float], seeds: list[int], rest: list[str]) -> list[list[str]]:

@@ -179,7 +179,6 @@ def _add_training(new: argparse.ArgumentParser) -> None:
     new.add_argument("--seed", type=_whole, default=0, help="random seed (default: %(default)s)")
     bf16 = "bfloat16 autocast (default: if the device supports it)"
     new.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=None, help=bf16)
-    new.add_argument("--compile", action="store_true", help="compile the VAE with torch.compile")
     new.add_argument("--workers", type=_whole, default=0, help="processes that decode pictures (default: %(default)s)")
     new.add_argument(
         "--channels", type=int, choices=[1, 3], help="channels of pictures (default: 1 if all are grey, else 3)"

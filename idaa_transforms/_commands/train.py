@@ -49,8 +49,7 @@ def train_vae(args: argparse.Namespace) -> None:
             torch.manual_seed(args.seed)
             vae = (start or _fresh(args, images)).to(device).to(memory_format=torch.channels_last)
             before = evaluate_vae(vae, images.test)["explained"] if start and first else 0.0
-            options = {"stop_after": args.stop_after, "compile": args.compile}
-            done = train_vae(vae, images, recipe, args.out, workers=args.workers, **options)
+            done = train_vae(vae, images, recipe, args.out, workers=args.workers, stop_after=args.stop_after)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_how_to_go_on(args.out)) from None
     if done < recipe.epochs or not first:

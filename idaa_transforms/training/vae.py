@@ -51,7 +51,7 @@ class Recipe:
 
 
 class _Objective(nn.Module):
-    """The objective as a forward pass, which is what DDP and torch.compile wrap."""
+    """The objective as a forward pass, which is what DDP wraps."""
 
     def __init__(self, vae: ConvVAE) -> None:
         super().__init__()
@@ -68,7 +68,6 @@ def train_vae(
     folder: Path,
     *,
     stop_after: int | None = None,
-    compile: bool = False,
     workers: int = 0,
 ) -> int:
     """Train ``vae`` on the device it lives on.
@@ -82,7 +81,6 @@ def train_vae(
 
     Args:
         stop_after: end the run early, at that epoch, without changing the schedule.
-        compile: use ``torch.compile``.
         workers: processes that decode images which do not fit into memory.
 
     Returns:
@@ -103,7 +101,7 @@ def train_vae(
     first = run.resume(device) if (folder / CHECKPOINT).exists() else 0
     last = max(first, min(recipe.epochs, stop_after or recipe.epochs))
     if first < last:
-        _train(run, range(first, last), steps, device, rank, world, compile, workers)
+        _train(run, range(first, last), steps, device, rank, world, workers)
     vae.eval()
     return last
 
@@ -159,7 +157,6 @@ def _train(
     device: torch.device,
     rank: int,
     world: int,
-    compile: bool,
     workers: int,
 ) -> None:
     from tqdm import tqdm
@@ -169,7 +166,6 @@ def _train(
     augment = random_augmentation(vae, crop=isinstance(train, Tensor)).to(device)
     objective: Any = _Objective(vae)
     objective = nn.parallel.DistributedDataParallel(objective) if world > 1 else objective
-    objective = torch.compile(objective) if compile else objective
     optimiser, schedule, size = run.state["optimiser"], run.state["schedule"], recipe.batch_size
     total, done = recipe.epochs * steps * size, epochs.start * steps * size
     with tqdm(total=total, initial=done, unit="img", unit_scale=True, disable=rank > 0, leave=False) as bar:

@@ -89,7 +89,7 @@ METHODS: dict[str, list[str]] = {
         for weights in ("cifar10-vae", "natural-vae")
         for eps in (".05", ".1", ".2")
     },
-    # idaa train-vae natural.npz --image-size 32 --width 16 --latent-dim 128 --beta .1 --epochs 10 --out runs/natural-flat
+    # train-vae natural.npz --image-size 32 --width 16 --latent-dim 128 --beta .1 --epochs 10 --out runs/natural-flat
     "third view .2 natural-flat": [*GRAD, "--eps", ".2", "--weights", "runs/natural-flat"],
     # Other forms of the third view.
     "third view .2 alpha .5": [*GRAD, "--eps", ".2", "--alpha", ".5"],

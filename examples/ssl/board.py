@@ -128,6 +128,8 @@ SHORT = {
     "mixup .2": "two random views with mixup noise, the best free augmentation",
     "third view .2": "IDAA as a third view",
     "both views .2": "IDAA on both views",
+    "third for 6 epochs": "a third random view, for as many epochs as two",
+    "third view .2 for 6 epochs": "IDAA as a third view, for as many epochs as two",
 }
 
 

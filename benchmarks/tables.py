@@ -139,17 +139,24 @@ def trained() -> str:
     """What training with each of the weights brought, on the seed of the board on which choices were made."""
     methods = {
         "two random views": "none",
-        "`cifar10-vae-small`, eps .1": "third-view-.1",
         "`cifar10-vae-small`, eps .2": "third-view-.2",
+        "`cifar10-vae-small`, eps .1": "third-view-.1",
         "`cifar10-vae`, eps .1": "third-view-.1-cifar10-vae",
         "`natural-vae`, eps .1": "third-view-.1-natural-vae",
+        "the network of `cifar10-vae-small` on natural images, eps .2": "third-view-.2-natural-flat",
     }
+    settings = {"CIFAR-10, 32 pixels": "cifar10-weak", "Tiny ImageNet, 64 pixels": "tiny-imagenet-weak"}
     lines = []
     for text, method in methods.items():
-        result = json.loads((BOARD.parent / f"cifar10-weak--{method}--s30.json").read_text())
-        measured = [f"{100 * result['metrics'][m]:.1f}" for m in ("knn_embedding", "knn_backbone", "linear_backbone")]
-        lines.append([text, f"{result['epochs']:.1f}", *measured])
-    return table(["view", "epochs in the same time", "kNN, embedding", "kNN", "linear"], lines)
+        for place, setting in settings.items():
+            file = BOARD.parent / f"{setting}--{method}--s30.json"
+            if file.exists():
+                result = json.loads(file.read_text())
+                names = ("knn_embedding", "knn_backbone", "linear_backbone")
+                measured = [f"{100 * result['metrics'][name]:.1f}" for name in names]
+                lines.append([place, text, f"{result['epochs']:.1f}", *measured])
+    lines.sort(key=lambda line: line[0])
+    return table(["images", "view", "epochs in the same time", "kNN, embedding", "kNN", "linear"], lines)
 
 
 GAINS = ("0.1", "0.2")  # of the attacked loss

@@ -89,8 +89,6 @@ METHODS: dict[str, list[str]] = {
         for weights in ("cifar10-vae", "natural-vae")
         for eps in (".05", ".1", ".2")
     },
-    # train-vae natural.npz --image-size 32 --width 16 --latent-dim 128 --beta .1 --epochs 10 --out runs/natural-flat
-    "third view .2 natural-flat": [*GRAD, "--eps", ".2", "--weights", "runs/natural-flat"],
     # Other forms of the third view.
     "third view .2 alpha .5": [*GRAD, "--eps", ".2", "--alpha", ".5"],
     "third view .2 alpha 2": [*GRAD, "--eps", ".2", "--alpha", "2"],

@@ -64,5 +64,5 @@ def test_a_step_computes_what_is_counted(view):
     attack = make_attack(config, model) if view.startswith("idaa") else None
     x1, x2, *more = (model.normalise(torch.rand(2, 3, 32, 32)) for _ in range(3 if view == "third" else 2))
     with estimate.Counted() as counted:
-        backward(model, attack, x1, x2, more, 0.1)
+        backward(model, attack, x1, x2, more)
     assert counted.flops / 1e12 == pytest.approx(estimate.SSL.teraflop(view, 2), rel=0.02)

@@ -96,13 +96,6 @@ METHODS: dict[str, list[str]] = {
     "third view .2 warm": [*GRAD, "--eps", ".2", "--extra-temperature", ".5"],
     "third view .2 to x2": [*GRAD, "--eps", ".2", "--pull", "x2"],
     "third view .2 to both": [*GRAD, "--eps", ".2", "--pull", "both"],
-    "third view .2 one norm": [*GRAD, "--eps", ".2", "--no-dual-bn"],
-    **{
-        f"third view {eps} held{name}": [*GRAD, "--eps", eps, "--held", *share]
-        for eps in (".1", ".2", ".3")
-        for name, share in (("", []), (" half", ["--share", ".5"]), (" quarter", ["--share", ".25"]))
-    },
-    "third view .2 half": [*GRAD, "--eps", ".2", "--share", ".5"],
     **{f"both views {eps} on mixup .2": [*BOTH, "--eps", eps, "--mixup", ".2"] for eps in (".1", ".2")},
 }
 # The start of a name in words; the rest is a number.
@@ -174,12 +167,7 @@ def costs(setting: str, methods: list[str], repeats: int = 9) -> dict[str, float
 
 def kind(method: str) -> str:
     """What a method costs by: its options without their numbers, and without those that cost nothing."""
-    words = METHODS[method]
-    return " ".join(
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if word not in FREE and (before == "--share" or not word.strip("-").replace(".", "").isdigit())
-    )
+    return " ".join(w for w in METHODS[method] if w not in FREE and not w.strip("-").replace(".", "").isdigit())
 
 
 def known_costs(setting: str, methods: list[str], folder: Path) -> dict[str, float]:

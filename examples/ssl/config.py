@@ -34,9 +34,7 @@ class Config:
     coarse: bool = False  # with --pair both: the gradient for the step at half the resolution
     alpha: float = 1.0
     pull: Literal["x1", "x2", "both"] = "x1"  # idaa-grad: what x' is compared with
-    held: bool = False  # idaa-grad: x' alone is pulled, x1 stays where it is, which saves a pass
     extra_temperature: float = 0.0  # of its loss; 0: that of the two
-    share: float = 1.0  # of the batch that has a hard view
     matched: bool = True  # latent: as long in the pixels as the adversarial step; its cost is measured without
     temperature: float = 0.0  # of the loss, for methods that have one; 0: their own
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only

@@ -32,14 +32,9 @@ def backward(
     by_gradient = config.view in BY_GRADIENT or (config.view == "latent" and config.matched)
     a, b = model(x1.requires_grad_(by_gradient)), model(x2)
     clean = extra = loss(a, b)
-    if config.held:  # the step's own gradient is a by-product of its backward pass; x' then goes back alone
-        clean.backward()
-        g, a, clean = x1.grad, a.detach(), clean.detach()
-    elif by_gradient:  # that of x1 alone; the whole step goes back once x' is there
+    if by_gradient:  # the step's own gradient, of x1 alone; the whole step goes back once x' is there
         (g,) = torch.autograd.grad(clean, x1, retain_graph=True)
-    if by_gradient:
-        some = slice(round(config.share * len(x1)))
-        more = [attack(x1.detach()[some], grad=g[some])]
+        more = [attack(x1.detach(), grad=g)]
     elif config.view in ("idaa", "clae"):
         more = [attack(x1, loss_fn=model.closure(a))]
     if config.view == "latent":
@@ -53,11 +48,9 @@ def backward(
     else:
         hard = model(more[0], hard=True)
         pulled = {"x1": [a], "x2": [b], "both": [a, b]}[config.pull]
-        if config.share < 1:
-            pulled = [View(view.features[: len(more[0])]) for view in pulled]
         with at_temperature(model.method, config.extra_temperature):
             extra = sum(loss(view, hard) for view in pulled) / len(pulled)
-        (clean + config.alpha * extra).backward()  # of a held clean, which went back before, there is no gradient
+        (clean + config.alpha * extra).backward()
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
 
 

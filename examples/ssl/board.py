@@ -101,14 +101,14 @@ METHODS: dict[str, list[str]] = {
 # The start of a name in words; the rest is a number.
 WORDS = {
     "none": "two random views, longer",
-    "third view": "IDAA as a third view,",
+    "third view": "IDAA as a third view, eps",
     "third": "third random view",
     "same-crop": "same crop, other colours",
-    "latent": "random latent step,",
+    "latent": "random latent step, eps",
     "mixup": "mixup noise",
     "quantize": "random quantization",
-    "clae": "CLAE,",
-    "both views": "IDAA on both views,",
+    "clae": "CLAE, eps",
+    "both views": "IDAA on both views, eps",
 }
 # The columns and rows of README's table.
 BRIEFLY = {"cifar10-weak": "short", "cifar10-weak-long": "four times as long", "cifar10-paper": "paper's augmentation"}

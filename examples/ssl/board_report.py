@@ -133,6 +133,9 @@ def plot(settings: dict[str, Runs], file: Path) -> None:
                 found, color = values(seeds, measure), "tab:red" if ours(name) else "grey"
                 axis.plot(found, [height] * len(found), "o", color=color, markersize=4, alpha=0.7)
                 axis.plot(statistics.mean(found), height, "|", color=color, markersize=13, markeredgewidth=2)
+            low, high = axis.get_xlim()
+            narrow = max(0, 3 - (high - low)) / 2  # than 3 points: that would make much of little
+            axis.set_xlim(low - narrow, high + narrow)
             axis.set_title(f"{title}, %", fontsize=9)
             axis.locator_params("x", nbins=4)
             axis.grid(alpha=0.3, axis="x")

@@ -63,7 +63,7 @@ SETTINGS = {
 GRAD = ["--view", "idaa-grad"]
 BOTH = [*GRAD, "--pair", "both", "--no-dual-bn", "--coarse"]
 NONE = ["--view", "none"]
-FREE = ("--temperature", "--alpha", "--extra-temperature")
+FREE = ("--temperature", "--alpha")
 METHODS: dict[str, list[str]] = {
     "untrained": NONE,
     "none": NONE,
@@ -91,11 +91,6 @@ METHODS: dict[str, list[str]] = {
     },
     # Other forms of the third view.
     "third view .2 alpha .5": [*GRAD, "--eps", ".2", "--alpha", ".5"],
-    "third view .2 alpha 2": [*GRAD, "--eps", ".2", "--alpha", "2"],
-    "third view .2 cool": [*GRAD, "--eps", ".2", "--extra-temperature", ".1"],
-    "third view .2 warm": [*GRAD, "--eps", ".2", "--extra-temperature", ".5"],
-    "third view .2 to x2": [*GRAD, "--eps", ".2", "--pull", "x2"],
-    "third view .2 to both": [*GRAD, "--eps", ".2", "--pull", "both"],
     **{f"both views {eps} on mixup .2": [*BOTH, "--eps", eps, "--mixup", ".2"] for eps in (".1", ".2")},
 }
 # The start of a name in words; the rest is a number.

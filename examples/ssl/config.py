@@ -33,8 +33,6 @@ class Config:
     pair: Literal["add", "replace", "both"] = "add"  # loss(x1, x2) + alpha * loss(x1, x'), loss(x', x2), loss(x1', x2')
     coarse: bool = False  # with --pair both: the gradient for the step at half the resolution
     alpha: float = 1.0
-    pull: Literal["x1", "x2", "both"] = "x1"  # idaa-grad: what x' is compared with
-    extra_temperature: float = 0.0  # of its loss; 0: that of the two
     matched: bool = True  # latent: as long in the pixels as the adversarial step; its cost is measured without
     temperature: float = 0.0  # of the loss, for methods that have one; 0: their own
     dual_bn: bool = True  # statistics of their own for x', also where it is random: a control differs in the view only

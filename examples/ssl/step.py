@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import kornia.augmentation as K
@@ -46,21 +45,9 @@ def backward(
         extra = loss(model(more[0], hard=True), b)
         extra.backward()
     else:
-        hard = model(more[0], hard=True)
-        pulled = {"x1": [a], "x2": [b], "both": [a, b]}[config.pull]
-        with at_temperature(model.method, config.extra_temperature):
-            extra = sum(loss(view, hard) for view in pulled) / len(pulled)
+        extra = loss(a, model(more[0], hard=True))
         (clean + config.alpha * extra).backward()
     return clean.detach(), extra.detach(), [a.detach(), b.detach()]
-
-
-@contextmanager
-def at_temperature(method: Any, temperature: float) -> Iterator[None]:
-    """The loss of a method at another temperature, unless it is 0."""
-    usual = getattr(method, "temperature", 0)
-    method.temperature = temperature or usual
-    yield
-    method.temperature = usual
 
 
 def see(model: Model, leaf: Tensor) -> View:

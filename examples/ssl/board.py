@@ -57,7 +57,7 @@ SETTINGS = {
     ),
     "cifar10-weak-long": Setting("CIFAR-10, weak augmentation, four times as long", [*SMALL, *WEAK], 24),
     "smoke": Setting(
-        "smoke test", ["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2, None, "smoke"
+        "smoke test", ["--scale", "smoke", "--weights", "cifar10-vae-small", "--crop", ".4"], 2, costs="smoke"
     ),
 }
 GRAD = ["--view", "idaa-grad"]

@@ -32,10 +32,7 @@ def read(results: Path, setting: str, deciding: bool) -> Runs:
         if (int(seed) in DECIDING) == deciding:
             name = NAMES.get(method, method.replace("-", " "))  # without an option that lost, a method has left METHODS
             runs.setdefault(name, {})[int(seed)] = json.loads(file.read_text())
-    order = list(METHODS)
-    return dict(
-        sorted(runs.items(), key=lambda run: (order.index(run[0]) if run[0] in METHODS else len(order), run[0]))
-    )
+    return {name: runs[name] for name in [*METHODS, *sorted(runs.keys() - METHODS.keys())] if name in runs}
 
 
 def values(seeds: dict[int, dict[str, Any]], measure: str) -> list[float]:
